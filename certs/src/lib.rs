@@ -1,0 +1,1 @@
+//! Holdfast certificate tooling: authority, identities, revocation.

@@ -1,0 +1,1 @@
+//! The one binary a newcomer runs: up, demo, send, listen.

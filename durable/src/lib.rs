@@ -1,0 +1,1 @@
+//! sled, made durable: a real sync, group commit, a checked open.

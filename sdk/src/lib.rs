@@ -1,0 +1,1 @@
+//! The Holdfast client library.

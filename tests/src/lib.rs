@@ -1,0 +1,1 @@
+//! The net harness and the integration tests.

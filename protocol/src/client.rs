@@ -1,0 +1,382 @@
+//! The device's half of a session.
+//!
+//! ```text
+//!            start                Welcome
+//!   [idle] --------> [greeting] ----------> [attached] -- GoAway --> [attached, leaving]
+//!                        |                       |
+//!                        +---- close, lost ------+---------> [closed]
+//! ```
+//!
+//! Feed it the relay's bytes and the time; after each call take its [`Action`]s until there are no
+//! more, and call [`Client::handle_timeout`] when [`Client::deadline`] has come.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use bytes::Bytes;
+
+use crate::{
+    close::{CloseCode, Violation},
+    frame::{self, Encoded, FrameReader, FrameType, RawFrame},
+    heartbeat::{Beat, Observation, PingSchedule, Pinger, millis},
+    id::{Agent, Lane, Name},
+    limits::{
+        MAX_BULK_BODY, MAX_CONTROL_PAYLOAD, MAX_DATAGRAM, MAX_HEADER, MAX_MESSAGE_BODY,
+        WELCOME_TIMEOUT,
+    },
+    message::{Ack, Allow, Allowed, Deliver, Gap, GoAway, Hello, Pong, Receipt, Submit, Welcome},
+    time::Time,
+};
+
+/// What a session is opened with.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// As in [`Hello::agent`].
+    pub agent: Agent,
+    /// As in [`Hello::outbox`].
+    pub outbox: u64,
+    /// As in [`Hello::inbox`].
+    pub inbox: u64,
+    /// How to ping.
+    pub pings: PingSchedule,
+}
+
+/// What the caller is to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Write this to the control stream.
+    Control(Bytes),
+    /// Open a unidirectional stream, write this and finish it; streams in the order of the actions.
+    Bulk(Encoded),
+    /// Send this datagram.
+    Datagram(Bytes),
+    /// Take note of this.
+    Event(Event),
+    /// Close the connection; nothing follows.
+    Close(Violation),
+}
+
+/// What happened.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The relay has taken the session.
+    Welcomed(Welcome),
+    /// Something became of a submitted message.
+    Receipt(Receipt),
+    /// A message came.
+    Message {
+        /// The lane it came on.
+        lane: Lane,
+        /// Its header.
+        deliver: Deliver,
+        /// Its body.
+        body: Bytes,
+    },
+    /// Messages will not come.
+    Gap(Gap),
+    /// The relay is stopping.
+    GoAway(GoAway),
+    /// The list of allowed senders was changed.
+    Allowed(Allowed),
+    /// A ping was answered.
+    Observed(Observation),
+}
+
+/// Why a message cannot be submitted now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotNow {
+    /// There is no session yet, or no more.
+    #[error("the session is not attached")]
+    NotAttached,
+    /// As many messages of the lane are unanswered as the relay allows.
+    #[error("the window is full: wait for receipts")]
+    WindowFull,
+    /// The relay takes no body as large.
+    #[error("the relay takes {limit} bytes at most")]
+    TooLarge {
+        /// Its limit, in bytes.
+        limit: usize,
+    },
+}
+
+#[derive(Debug)]
+enum Phase {
+    Idle,
+    Greeting { until: Time },
+    Attached(Attached),
+    Closed,
+}
+
+#[derive(Debug)]
+struct Attached {
+    pinger: Pinger,
+    window: usize,
+    max_body: usize,
+    unanswered: [BTreeSet<u64>; 2],
+}
+
+/// The device's half of one session.
+#[derive(Debug)]
+pub struct Client {
+    config: ClientConfig,
+    phase: Phase,
+    reader: FrameReader,
+    actions: VecDeque<Action>,
+}
+
+impl Client {
+    /// A session that is not begun.
+    pub fn new(config: ClientConfig) -> Self {
+        Self {
+            config,
+            phase: Phase::Idle,
+            reader: FrameReader::new(MAX_CONTROL_PAYLOAD),
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// The connection is there: greets the relay.
+    pub fn start(&mut self, now: Time) {
+        self.phase = Phase::Greeting {
+            until: now + WELCOME_TIMEOUT,
+        };
+        let hello = Hello {
+            agent: self.config.agent.clone(),
+            outbox: self.config.outbox,
+            inbox: self.config.inbox,
+            next_within_ms: millis(self.config.pings.interval),
+        };
+        self.control(&hello);
+    }
+
+    /// Takes bytes of the control stream.
+    pub fn handle_control(&mut self, now: Time, bytes: Bytes) {
+        self.reader.push(bytes);
+        while !self.is_closed() {
+            let handled = match self.reader.next() {
+                Ok(Some(frame)) => self.handle_frame(now, &frame),
+                Ok(None) => return,
+                Err(violation) => Err(violation),
+            };
+            self.close_on_violation(handled);
+        }
+    }
+
+    /// Takes a whole unidirectional stream, in the order in which the relay opened them.
+    pub fn handle_bulk(&mut self, bytes: Bytes) {
+        if self.is_closed() {
+            return;
+        }
+        let handled =
+            RawFrame::whole(bytes, MAX_HEADER + MAX_BULK_BODY).and_then(|frame| match frame.kind {
+                FrameType::Deliver => self.handle_deliver(Lane::Bulk, &frame),
+                FrameType::Unknown(_) => Ok(()),
+                kind => Err(Violation::unexpected(format!(
+                    "{kind} on a stream of its own"
+                ))),
+            });
+        self.close_on_violation(handled);
+    }
+
+    /// Takes a datagram.
+    pub fn handle_datagram(&mut self, now: Time, bytes: Bytes) {
+        if self.is_closed() {
+            return;
+        }
+        let handled = RawFrame::whole(bytes, MAX_DATAGRAM).and_then(|frame| match frame.kind {
+            FrameType::Pong => self.handle_pong(now, frame.header()?),
+            FrameType::Unknown(_) => Ok(()),
+            kind => Err(Violation::unexpected(format!("{kind} in a datagram"))),
+        });
+        self.close_on_violation(handled);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Time) {
+        match &mut self.phase {
+            Phase::Greeting { until } if now >= *until => {
+                self.close(Violation::new(CloseCode::Unresponsive, "no welcome came"));
+            }
+            Phase::Attached(attached) => match attached.pinger.poll(now) {
+                Beat::Rest => {}
+                Beat::Ping(ping) => self
+                    .actions
+                    .push_back(Action::Datagram(frame::encode(&ping))),
+                Beat::Lost => {
+                    self.close(Violation::new(CloseCode::Unresponsive, "no pong came"));
+                }
+            },
+            Phase::Idle | Phase::Greeting { .. } | Phase::Closed => {}
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    pub fn deadline(&self) -> Option<Time> {
+        match &self.phase {
+            Phase::Greeting { until } => Some(*until),
+            Phase::Attached(attached) => Some(attached.pinger.deadline()),
+            Phase::Idle | Phase::Closed => None,
+        }
+    }
+
+    /// Pings now: something suggests that the path has changed.
+    pub fn ping_now(&mut self, now: Time) {
+        if let Phase::Attached(attached) = &mut self.phase {
+            attached.pinger.ping_now(now);
+        }
+        self.handle_timeout(now);
+    }
+
+    /// Hands the relay a message; its size decides the lane. Messages of a lane are submitted in
+    /// the order of their numbers, and after a new session every unanswered one again, from the
+    /// oldest.
+    ///
+    /// # Errors
+    /// [`NotNow`] says what to wait for; nothing was sent.
+    pub fn submit(&mut self, submit: Submit, body: Bytes) -> Result<(), NotNow> {
+        let Phase::Attached(attached) = &mut self.phase else {
+            return Err(NotNow::NotAttached);
+        };
+        if body.len() > attached.max_body {
+            return Err(NotNow::TooLarge {
+                limit: attached.max_body,
+            });
+        }
+        let lane = Lane::for_body(body.len());
+        let unanswered = &mut attached.unanswered[lane as usize];
+        if unanswered.len() >= attached.window {
+            return Err(NotNow::WindowFull);
+        }
+        unanswered.insert(submit.seq);
+        let encoded = frame::encode_with_body(&submit, body);
+        match lane {
+            Lane::Message => self.push_control(encoded),
+            Lane::Bulk => self.actions.push_back(Action::Bulk(encoded)),
+        }
+        Ok(())
+    }
+
+    /// The application has every message of the lane up to this place.
+    pub fn ack(&mut self, ack: Ack) {
+        if self.is_attached() {
+            self.control(&ack);
+        }
+    }
+
+    /// Lets another account's devices write to this one's, or no longer. Answered by
+    /// [`Event::Allowed`] with the same tag.
+    pub fn allow(&mut self, tag: u32, sender: Name, allowed: bool) {
+        if self.is_attached() {
+            self.control(&Allow {
+                tag,
+                sender,
+                allowed,
+            });
+        }
+    }
+
+    /// Ends the session.
+    pub fn goodbye(&mut self) {
+        self.close(Violation::new(CloseCode::Goodbye, ""));
+    }
+
+    /// The next thing to do.
+    pub fn poll(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Whether the relay has taken the session, and it has not ended.
+    pub fn is_attached(&self) -> bool {
+        matches!(self.phase, Phase::Attached(_))
+    }
+
+    fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    fn handle_frame(&mut self, now: Time, frame: &RawFrame) -> Result<(), Violation> {
+        match (frame.kind, self.is_attached()) {
+            (FrameType::Unknown(_), _) => Ok(()),
+            (FrameType::Welcome, false) => self.handle_welcome(now, frame.header()?),
+            (FrameType::Receipt, true) => self.handle_receipt(frame.header()?),
+            (FrameType::Deliver, true) => self.handle_deliver(Lane::Message, frame),
+            (FrameType::Gap, true) => self.event(Event::Gap(frame.header()?)),
+            (FrameType::GoAway, true) => self.event(Event::GoAway(frame.header()?)),
+            (FrameType::Allowed, true) => self.event(Event::Allowed(frame.header()?)),
+            (kind, _) => Err(Violation::unexpected(format!("{kind} from a relay"))),
+        }
+    }
+
+    fn handle_welcome(&mut self, now: Time, welcome: Welcome) -> Result<(), Violation> {
+        self.phase = Phase::Attached(Attached {
+            pinger: Pinger::new(self.config.pings, now),
+            window: welcome.window.into(),
+            max_body: welcome.max_body as usize,
+            unanswered: Default::default(),
+        });
+        self.event(Event::Welcomed(welcome))?;
+        self.handle_timeout(now);
+        Ok(())
+    }
+
+    fn handle_receipt(&mut self, receipt: Receipt) -> Result<(), Violation> {
+        if let Phase::Attached(attached) = &mut self.phase {
+            attached.unanswered[receipt.lane as usize].remove(&receipt.seq);
+        }
+        self.event(Event::Receipt(receipt))
+    }
+
+    fn handle_deliver(&mut self, lane: Lane, frame: &RawFrame) -> Result<(), Violation> {
+        if !self.is_attached() {
+            return Err(Violation::unexpected("a message before the welcome"));
+        }
+        let (deliver, body) = frame.decode::<Deliver>()?;
+        if lane == Lane::Message && body.len() > MAX_MESSAGE_BODY {
+            return Err(Violation::oversized("a large body on the control stream"));
+        }
+        self.event(Event::Message {
+            lane,
+            deliver,
+            body,
+        })
+    }
+
+    fn handle_pong(&mut self, now: Time, pong: Pong) -> Result<(), Violation> {
+        let Phase::Attached(attached) = &mut self.phase else {
+            return Ok(());
+        };
+        match attached.pinger.pong(now, pong) {
+            Some(observation) => self.event(Event::Observed(observation)),
+            None => Ok(()),
+        }
+    }
+
+    fn event(&mut self, event: Event) -> Result<(), Violation> {
+        self.actions.push_back(Action::Event(event));
+        Ok(())
+    }
+
+    fn control<H: frame::Header>(&mut self, header: &H) {
+        self.actions
+            .push_back(Action::Control(frame::encode(header)));
+    }
+
+    fn push_control(&mut self, encoded: Encoded) {
+        self.actions.push_back(Action::Control(encoded.head));
+        if !encoded.body.is_empty() {
+            self.actions.push_back(Action::Control(encoded.body));
+        }
+    }
+
+    fn close_on_violation(&mut self, handled: Result<(), Violation>) {
+        if let Err(violation) = handled {
+            self.close(violation);
+        }
+    }
+
+    fn close(&mut self, violation: Violation) {
+        if !self.is_closed() {
+            self.phase = Phase::Closed;
+            self.actions.push_back(Action::Close(violation));
+        }
+    }
+}

@@ -1,0 +1,467 @@
+//! The envelope of everything on a stream or in a datagram: `type, length, header, body`.
+//!
+//! ```text
+//! +------+---------+----------------------------+
+//! | type | length  | payload (`length` bytes)   |
+//! | u8   | varint  | header (postcard) │ body   |
+//! +------+---------+----------------------------+
+//! ```
+//!
+//! The length is an unsigned LEB128 varint, as everywhere in postcard. The header delimits itself;
+//! whatever follows it is the body, raw bytes that a relay forwards without decoding or copying.
+//! Frame types without a body refuse left-over bytes. A type that the reader does not know is
+//! skipped by its length, so that a later version can add one.
+
+use std::fmt;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::close::Violation;
+
+macro_rules! frame_types {
+    ($($(#[$doc:meta])* $name:ident = $value:literal;)*) => {
+        /// What a frame is.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum FrameType {
+            $($(#[$doc])* $name,)*
+            /// A type of a later version; its frame is skipped.
+            Unknown(u8),
+        }
+
+        impl FrameType {
+            /// The number on the wire.
+            pub const fn value(self) -> u8 {
+                match self {
+                    $(Self::$name => $value,)*
+                    Self::Unknown(value) => value,
+                }
+            }
+        }
+
+        impl From<u8> for FrameType {
+            fn from(value: u8) -> Self {
+                match value {
+                    $($value => Self::$name,)*
+                    other => Self::Unknown(other),
+                }
+            }
+        }
+    };
+}
+
+frame_types! {
+    /// [`Hello`](crate::message::Hello)
+    Hello = 0x01;
+    /// [`Welcome`](crate::message::Welcome)
+    Welcome = 0x02;
+    /// [`Submit`](crate::message::Submit)
+    Submit = 0x03;
+    /// [`Receipt`](crate::message::Receipt)
+    Receipt = 0x04;
+    /// [`Deliver`](crate::message::Deliver)
+    Deliver = 0x05;
+    /// [`Ack`](crate::message::Ack)
+    Ack = 0x06;
+    /// [`Gap`](crate::message::Gap)
+    Gap = 0x07;
+    /// [`GoAway`](crate::message::GoAway)
+    GoAway = 0x08;
+    /// [`Allow`](crate::message::Allow)
+    Allow = 0x09;
+    /// [`Allowed`](crate::message::Allowed)
+    Allowed = 0x0a;
+    /// [`Ping`](crate::message::Ping)
+    Ping = 0x10;
+    /// [`Pong`](crate::message::Pong)
+    Pong = 0x11;
+    /// [`Locate`](crate::allocation::Locate)
+    Locate = 0x20;
+    /// [`Allocation`](crate::allocation::Allocation)
+    Allocation = 0x21;
+    /// [`Lease`](crate::allocation::Lease)
+    Lease = 0x22;
+    /// [`Leased`](crate::allocation::Leased)
+    Leased = 0x23;
+    /// [`Pass`](crate::peer::Pass)
+    Pass = 0x30;
+    /// [`Passed`](crate::peer::Passed)
+    Passed = 0x31;
+    /// [`Attach`](crate::peer::Attach)
+    Attach = 0x32;
+    /// [`Detach`](crate::peer::Detach)
+    Detach = 0x33;
+    /// [`PeerDeliver`](crate::peer::PeerDeliver)
+    PeerDeliver = 0x34;
+    /// [`PeerAck`](crate::peer::PeerAck)
+    PeerAck = 0x35;
+    /// [`PeerGap`](crate::peer::PeerGap)
+    PeerGap = 0x36;
+    /// [`Evict`](crate::peer::Evict)
+    Evict = 0x37;
+    /// [`PeerAllow`](crate::peer::PeerAllow)
+    PeerAllow = 0x38;
+}
+
+impl fmt::Display for FrameType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?} ({:#04x})", self.value())
+    }
+}
+
+/// A frame's header: what the envelope says it is, and whether a body follows.
+pub trait Header: Serialize + DeserializeOwned {
+    /// The type in the envelope.
+    const TYPE: FrameType;
+    /// Whether raw bytes may follow the header.
+    const HAS_BODY: bool = false;
+
+    /// What the types alone do not say: the limits that a decoded header keeps.
+    ///
+    /// # Errors
+    /// A [`Violation`] when one is exceeded.
+    fn check(&self) -> Result<(), Violation> {
+        Ok(())
+    }
+}
+
+/// A frame as bytes to send: the envelope with its header, and the body as it was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// Type, length and header.
+    pub head: Bytes,
+    /// The body, not copied.
+    pub body: Bytes,
+}
+
+impl Encoded {
+    /// How many bytes this puts on the wire.
+    pub fn len(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+
+    /// Whether there is nothing to send; no frame is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All of it in one piece.
+    pub fn concat(&self) -> Bytes {
+        if self.body.is_empty() {
+            return self.head.clone();
+        }
+        let mut whole = BytesMut::with_capacity(self.len());
+        whole.extend_from_slice(&self.head);
+        whole.extend_from_slice(&self.body);
+        whole.freeze()
+    }
+}
+
+/// The frame of `header` and no body.
+pub fn encode<H: Header>(header: &H) -> Bytes {
+    encode_with_body(header, Bytes::new()).head
+}
+
+/// The frame of `header` and `body`.
+///
+/// Encoding cannot fail: headers are plain data, and memory grows as needed.
+pub fn encode_with_body<H: Header>(header: &H, body: Bytes) -> Encoded {
+    debug_assert!(
+        H::HAS_BODY || body.is_empty(),
+        "{} carries no body",
+        H::TYPE
+    );
+    let encoded = postcard::to_allocvec(header).unwrap_or_default();
+    let mut head = BytesMut::with_capacity(encoded.len() + 6);
+    head.put_u8(H::TYPE.value());
+    put_varint(&mut head, encoded.len() + body.len());
+    head.extend_from_slice(&encoded);
+    Encoded {
+        head: head.freeze(),
+        body,
+    }
+}
+
+/// A frame as it came: its type, and its payload not yet decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawFrame {
+    /// The type in the envelope.
+    pub kind: FrameType,
+    /// Header and body.
+    pub payload: Bytes,
+}
+
+impl RawFrame {
+    /// Decodes the header, and hands out the body without copying it.
+    ///
+    /// # Errors
+    /// A [`Violation`] when the header does not decode, or bytes are left over after the header of
+    /// a frame that has no body.
+    pub fn decode<H: Header>(&self) -> Result<(H, Bytes), Violation> {
+        let (header, rest) = postcard::take_from_bytes::<H>(&self.payload)
+            .map_err(|error| Violation::malformed(format!("{}: {error}", self.kind)))?;
+        if !H::HAS_BODY && !rest.is_empty() {
+            return Err(Violation::malformed(format!(
+                "{}: {} bytes left over",
+                self.kind,
+                rest.len()
+            )));
+        }
+        header.check()?;
+        let body = self.payload.slice(self.payload.len() - rest.len()..);
+        Ok((header, body))
+    }
+
+    /// Decodes the header of a frame that carries no body.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn header<H: Header>(&self) -> Result<H, Violation> {
+        self.decode().map(|(header, _)| header)
+    }
+
+    /// Reads the one frame that `bytes` are: a datagram, or a stream of its own.
+    ///
+    /// # Errors
+    /// A [`Violation`] when there is less than a frame, or more.
+    pub fn whole(bytes: Bytes, limit: usize) -> Result<Self, Violation> {
+        let mut reader = FrameReader::new(limit);
+        reader.push(bytes);
+        let frame = reader
+            .next()?
+            .ok_or_else(|| Violation::malformed("the frame was cut off"))?;
+        if reader.is_empty() {
+            Ok(frame)
+        } else {
+            Err(Violation::malformed(format!(
+                "{}: bytes after the only frame",
+                frame.kind
+            )))
+        }
+    }
+}
+
+/// Cuts a stream of bytes into frames. Holds at most one unfinished frame.
+#[derive(Debug)]
+pub struct FrameReader {
+    limit: usize,
+    /// Received and not yet handed out; whole frames are cut from it without a copy.
+    ready: Bytes,
+    /// The beginning of a frame whose end has not come.
+    partial: BytesMut,
+}
+
+impl FrameReader {
+    /// A reader that refuses payloads over `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            ready: Bytes::new(),
+            partial: BytesMut::new(),
+        }
+    }
+
+    /// Takes the next bytes of the stream. Call [`next`](Self::next) until it has no more.
+    pub fn push(&mut self, bytes: Bytes) {
+        if self.partial.is_empty() && self.ready.is_empty() {
+            self.ready = bytes;
+            return;
+        }
+        self.partial.extend_from_slice(&self.ready);
+        self.partial.extend_from_slice(&bytes);
+        self.ready = std::mem::take(&mut self.partial).freeze();
+    }
+
+    /// Whether every byte that came has been handed out.
+    pub fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.partial.is_empty()
+    }
+
+    /// The next whole frame, if it has come.
+    ///
+    /// # Errors
+    /// A [`Violation`] when a length is no varint or past the limit. The stream cannot be read on.
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "fallible, and not an iterator: more may come"
+    )]
+    pub fn next(&mut self) -> Result<Option<RawFrame>, Violation> {
+        let Some((kind, prefix, length)) = self.envelope()? else {
+            return Ok(None);
+        };
+        if self.ready.len() < prefix + length {
+            self.set_aside(prefix + length);
+            return Ok(None);
+        }
+        self.ready.advance(prefix);
+        Ok(Some(RawFrame {
+            kind,
+            payload: self.ready.split_to(length),
+        }))
+    }
+
+    /// The type, the size of type and length, and the length, if they have come.
+    fn envelope(&self) -> Result<Option<(FrameType, usize, usize)>, Violation> {
+        let Some((&kind, rest)) = self.ready.split_first() else {
+            return Ok(None);
+        };
+        let kind = FrameType::from(kind);
+        let Some((length, size)) = take_varint(rest, kind)? else {
+            return Ok(None);
+        };
+        if length > self.limit {
+            let limit = self.limit;
+            return Err(Violation::oversized(format!(
+                "{kind}: {length} bytes, {limit} at most"
+            )));
+        }
+        Ok(Some((kind, 1 + size, length)))
+    }
+
+    /// Keeps an unfinished frame where the rest of it can be appended without copying it again.
+    fn set_aside(&mut self, size: usize) {
+        let begun = std::mem::take(&mut self.ready);
+        self.partial = begun
+            .try_into_mut()
+            .unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+        self.partial
+            .reserve(size.saturating_sub(self.partial.len()));
+    }
+}
+
+fn put_varint(out: &mut BytesMut, mut value: usize) {
+    while value >= 0x80 {
+        out.put_u8((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.put_u8(value as u8);
+}
+
+/// A varint of at most four bytes, as many as any length within our limits needs.
+fn take_varint(bytes: &[u8], kind: FrameType) -> Result<Option<(usize, usize)>, Violation> {
+    let mut value = 0;
+    for (index, byte) in bytes.iter().take(4).enumerate() {
+        value |= usize::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Ok(Some((value, index + 1)));
+        }
+    }
+    if bytes.len() < 4 {
+        return Ok(None);
+    }
+    Err(Violation::oversized(format!(
+        "{kind}: a length of more than four bytes"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        close::CloseCode,
+        id::Lane,
+        message::{Ack, Submit},
+    };
+
+    fn ack() -> Ack {
+        Ack {
+            lane: Lane::Message,
+            through: 300,
+        }
+    }
+
+    #[test]
+    fn a_frame_is_read_in_whatever_pieces_it_comes() {
+        let bytes = encode(&ack());
+        let stream: Vec<u8> = bytes.iter().chain(bytes.iter()).copied().collect();
+        for cut in 0..stream.len() {
+            let mut reader = FrameReader::new(64);
+            let mut seen = Vec::new();
+            for piece in [&stream[..cut], &stream[cut..]] {
+                reader.push(Bytes::copy_from_slice(piece));
+                while let Some(frame) = reader.next().unwrap() {
+                    seen.push(frame.header::<Ack>().unwrap());
+                }
+            }
+            assert_eq!(seen, [ack(), ack()], "cut at {cut}");
+            assert!(reader.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_body_is_handed_on_without_a_copy() {
+        let submit = Submit::example();
+        let wire = encode_with_body(&submit, Bytes::from_static(b"hello")).concat();
+        let frame = RawFrame::whole(wire.clone(), 64).unwrap();
+        let (decoded, body) = frame.decode::<Submit>().unwrap();
+        assert_eq!(decoded, submit);
+        assert_eq!(&body[..], b"hello");
+        assert!(wire.as_ptr_range().contains(&body.as_ptr()));
+    }
+
+    #[test]
+    fn an_unknown_type_is_stepped_over() {
+        let mut stream = vec![0x7f, 3, 1, 2, 3];
+        stream.extend_from_slice(&encode(&ack()));
+        let mut reader = FrameReader::new(64);
+        reader.push(stream.into());
+        assert_eq!(
+            reader.next().unwrap().unwrap().kind,
+            FrameType::Unknown(0x7f)
+        );
+        assert_eq!(
+            reader.next().unwrap().unwrap().header::<Ack>().unwrap(),
+            ack()
+        );
+    }
+
+    #[test]
+    fn a_length_past_the_limit_is_refused_before_it_is_read() {
+        let mut reader = FrameReader::new(64);
+        reader.push(Bytes::from_static(&[0x06, 65]));
+        assert_eq!(reader.next().unwrap_err().code, CloseCode::OversizedFrame);
+        let mut reader = FrameReader::new(usize::MAX);
+        reader.push(Bytes::from_static(&[0x06, 0xff, 0xff, 0xff, 0xff]));
+        assert_eq!(reader.next().unwrap_err().code, CloseCode::OversizedFrame);
+    }
+
+    #[test]
+    fn bytes_left_over_are_malformed() {
+        let frame = RawFrame {
+            kind: FrameType::Ack,
+            payload: Bytes::from_static(&[0, 1, 9]),
+        };
+        assert_eq!(
+            frame.header::<Ack>().unwrap_err().code,
+            CloseCode::MalformedFrame
+        );
+        let mut wire = encode(&ack()).to_vec();
+        wire.push(0);
+        assert_eq!(
+            RawFrame::whole(wire.into(), 64).unwrap_err().code,
+            CloseCode::MalformedFrame
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic_or_hoard(
+            pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..40),
+        ) {
+            let mut reader = FrameReader::new(100);
+            for piece in pieces {
+                reader.push(piece.into());
+                loop {
+                    match reader.next() {
+                        Ok(Some(frame)) => prop_assert!(frame.payload.len() <= 100),
+                        Ok(None) => break,
+                        Err(_) => return Ok(()),
+                    }
+                }
+                prop_assert!(reader.partial.len() <= 105);
+            }
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! The relay's half of a session.
+//!
+//! ```text
+//!                 Hello              welcome()
+//!   [awaiting] ----------> [greeted] ----------> [attached]
+//!       |                      |                     |
+//!       +--- close, timeout ---+---------------------+----> [closed]
+//! ```
+//!
+//! Feed it the device's bytes and the time; after each call take its [`Action`]s until there are no
+//! more, and call [`Server::handle_timeout`] when [`Server::deadline`] has come.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    close::{CloseCode, Violation},
+    frame::{self, Encoded, FrameReader, FrameType, RawFrame},
+    heartbeat::Deadline,
+    id::{Lane, Name},
+    limits::{
+        HELLO_TIMEOUT, MAX_CONTROL_PAYLOAD, MAX_DATAGRAM, MAX_HEADER, MAX_MESSAGE_BODY, WINDOW,
+    },
+    message::{
+        Ack, Allow, Allowed, Deliver, Gap, GoAway, Hello, Ping, Pong, Receipt, RelayAddress,
+        Submit, Welcome,
+    },
+    time::Time,
+};
+
+/// What a relay tells each session, and how long it waits.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// As in [`Welcome::relay`].
+    pub relay: Name,
+    /// As in [`Welcome::boot`].
+    pub boot: u64,
+    /// The largest body taken, in bytes.
+    pub max_body: usize,
+    /// Added to one and a half times the announced interval before a silent device is dropped.
+    pub ping_grace: Duration,
+}
+
+/// What the caller is to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Write this to the control stream.
+    Control(Bytes),
+    /// Open a unidirectional stream, write this and finish it; streams in the order of the actions.
+    Bulk(Encoded),
+    /// Send this datagram.
+    Datagram(Bytes),
+    /// Take note of this.
+    Event(Event),
+    /// Close the connection; nothing follows.
+    Close(Violation),
+}
+
+/// What the device asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It wants a session; answer with [`Server::welcome`].
+    Hello(Hello),
+    /// It sends a message; answer with [`Server::receipt`].
+    Submit {
+        /// The lane it came on.
+        lane: Lane,
+        /// Its header.
+        submit: Submit,
+        /// Its body.
+        body: Bytes,
+    },
+    /// Its application has messages.
+    Ack(Ack),
+    /// It changes its account's list of allowed senders; answer with [`Server::allowed`].
+    Allow(Allow),
+}
+
+#[derive(Debug)]
+enum Phase {
+    Awaiting {
+        until: Time,
+    },
+    Greeted {
+        deadline: Deadline,
+    },
+    Attached {
+        deadline: Deadline,
+        unanswered: [BTreeSet<u64>; 2],
+    },
+    Closed,
+}
+
+/// The relay's half of one session.
+#[derive(Debug)]
+pub struct Server {
+    config: ServerConfig,
+    phase: Phase,
+    reader: FrameReader,
+    actions: VecDeque<Action>,
+}
+
+impl Server {
+    /// A session whose connection is there.
+    pub fn new(config: ServerConfig, now: Time) -> Self {
+        Self {
+            config,
+            phase: Phase::Awaiting {
+                until: now + HELLO_TIMEOUT,
+            },
+            reader: FrameReader::new(MAX_CONTROL_PAYLOAD),
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Takes bytes of the control stream.
+    pub fn handle_control(&mut self, now: Time, bytes: Bytes) {
+        self.reader.push(bytes);
+        while !self.is_closed() {
+            let handled = match self.reader.next() {
+                Ok(Some(frame)) => self.handle_frame(now, &frame),
+                Ok(None) => return,
+                Err(violation) => Err(violation),
+            };
+            self.close_on_violation(handled);
+        }
+    }
+
+    /// Takes a whole unidirectional stream, in the order in which the device opened them.
+    pub fn handle_bulk(&mut self, bytes: Bytes) {
+        if self.is_closed() {
+            return;
+        }
+        let handled = RawFrame::whole(bytes, self.max_bulk_stream()).and_then(|frame| {
+            match (frame.kind, self.is_attached()) {
+                (FrameType::Submit, true) => self.handle_submit(Lane::Bulk, &frame),
+                (FrameType::Unknown(_), _) => Ok(()),
+                (kind, _) => Err(Violation::unexpected(format!(
+                    "{kind} on a stream of its own"
+                ))),
+            }
+        });
+        self.close_on_violation(handled);
+    }
+
+    /// The longest unidirectional stream worth reading, in bytes.
+    pub fn max_bulk_stream(&self) -> usize {
+        MAX_HEADER + self.config.max_body
+    }
+
+    /// Takes a datagram that came from `observed`.
+    pub fn handle_datagram(&mut self, now: Time, bytes: Bytes, observed: SocketAddr) {
+        if self.is_closed() {
+            return;
+        }
+        let handled = RawFrame::whole(bytes, MAX_DATAGRAM).and_then(|frame| match frame.kind {
+            FrameType::Ping => self.handle_ping(now, frame.header()?, observed),
+            FrameType::Unknown(_) => Ok(()),
+            kind => Err(Violation::unexpected(format!("{kind} in a datagram"))),
+        });
+        self.close_on_violation(handled);
+    }
+
+    /// Does what is due: ends a session that was not opened, or whose device fell silent.
+    pub fn handle_timeout(&mut self, now: Time) {
+        match &self.phase {
+            Phase::Awaiting { until } if now >= *until => {
+                self.close(Violation::new(CloseCode::HelloTimeout, "no hello came"));
+            }
+            Phase::Greeted { deadline } | Phase::Attached { deadline, .. }
+                if deadline.has_passed(now) =>
+            {
+                self.close(Violation::new(
+                    CloseCode::PingTimeout,
+                    "no ping came in time",
+                ));
+            }
+            _ => {}
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    pub fn deadline(&self) -> Option<Time> {
+        match &self.phase {
+            Phase::Awaiting { until } => Some(*until),
+            Phase::Greeted { deadline } | Phase::Attached { deadline, .. } => {
+                Some(deadline.at() + Duration::from_millis(1))
+            }
+            Phase::Closed => None,
+        }
+    }
+
+    /// Takes the session that [`Event::Hello`] asked for.
+    pub fn welcome(&mut self) {
+        let Phase::Greeted { deadline } = self.phase else {
+            return;
+        };
+        self.phase = Phase::Attached {
+            deadline,
+            unanswered: Default::default(),
+        };
+        self.control(&Welcome {
+            relay: self.config.relay.clone(),
+            boot: self.config.boot,
+            window: WINDOW as u16,
+            max_body: u32::try_from(self.config.max_body).unwrap_or(u32::MAX),
+        });
+    }
+
+    /// Hands the device a message.
+    pub fn deliver(&mut self, lane: Lane, deliver: &Deliver, body: Bytes) {
+        if !self.is_attached() {
+            return;
+        }
+        let encoded = frame::encode_with_body(deliver, body);
+        match lane {
+            Lane::Message => {
+                self.actions.push_back(Action::Control(encoded.head));
+                if !encoded.body.is_empty() {
+                    self.actions.push_back(Action::Control(encoded.body));
+                }
+            }
+            Lane::Bulk => self.actions.push_back(Action::Bulk(encoded)),
+        }
+    }
+
+    /// Tells the device what became of a message of its own.
+    pub fn receipt(&mut self, receipt: &Receipt) {
+        if let Phase::Attached { unanswered, .. } = &mut self.phase {
+            unanswered[receipt.lane as usize].remove(&receipt.seq);
+            self.control(receipt);
+        }
+    }
+
+    /// Tells the device of messages that will not come.
+    pub fn gap(&mut self, gap: &Gap) {
+        if self.is_attached() {
+            self.control(gap);
+        }
+    }
+
+    /// Answers [`Event::Allow`].
+    pub fn allowed(&mut self, tag: u32) {
+        if self.is_attached() {
+            self.control(&Allowed { tag });
+        }
+    }
+
+    /// Asks the device to go elsewhere within `within`.
+    pub fn go_away(&mut self, within: Duration, successors: Vec<RelayAddress>) {
+        if self.is_attached() {
+            self.control(&GoAway {
+                within_ms: crate::heartbeat::millis(within),
+                successors,
+            });
+        }
+    }
+
+    /// Ends the session.
+    pub fn close(&mut self, violation: Violation) {
+        if !self.is_closed() {
+            self.phase = Phase::Closed;
+            self.actions.push_back(Action::Close(violation));
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Whether the session has been welcomed, and has not ended.
+    pub fn is_attached(&self) -> bool {
+        matches!(self.phase, Phase::Attached { .. })
+    }
+
+    fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    fn handle_frame(&mut self, now: Time, frame: &RawFrame) -> Result<(), Violation> {
+        match (frame.kind, &self.phase) {
+            (FrameType::Unknown(_), _) => Ok(()),
+            (FrameType::Hello, Phase::Awaiting { .. }) => self.handle_hello(now, frame.header()?),
+            (FrameType::Submit, Phase::Attached { .. }) => self.handle_submit(Lane::Message, frame),
+            (FrameType::Ack, Phase::Attached { .. }) => self.event(Event::Ack(frame.header()?)),
+            (FrameType::Allow, Phase::Attached { .. }) => self.event(Event::Allow(frame.header()?)),
+            (kind, Phase::Awaiting { .. } | Phase::Greeted { .. }) => Err(Violation::unexpected(
+                format!("{kind} before the session was opened"),
+            )),
+            (kind, _) => Err(Violation::unexpected(format!("{kind} from a device"))),
+        }
+    }
+
+    fn handle_hello(&mut self, now: Time, hello: Hello) -> Result<(), Violation> {
+        let deadline = Deadline::new(now, hello.next_within_ms, self.config.ping_grace);
+        self.phase = Phase::Greeted { deadline };
+        self.event(Event::Hello(hello))
+    }
+
+    fn handle_submit(&mut self, lane: Lane, frame: &RawFrame) -> Result<(), Violation> {
+        let (submit, body) = frame.decode::<Submit>()?;
+        if lane == Lane::Message && body.len() > MAX_MESSAGE_BODY {
+            return Err(Violation::oversized("a large body on the control stream"));
+        }
+        if body.len() > self.config.max_body {
+            return Err(Violation::oversized(format!(
+                "a body of {} bytes",
+                body.len()
+            )));
+        }
+        if let Phase::Attached { unanswered, .. } = &mut self.phase {
+            let unanswered = &mut unanswered[lane as usize];
+            unanswered.insert(submit.seq);
+            if unanswered.len() as u64 > WINDOW {
+                let what = format!("more than {WINDOW} unanswered messages");
+                return Err(Violation::new(CloseCode::WindowExceeded, what));
+            }
+        }
+        self.event(Event::Submit { lane, submit, body })
+    }
+
+    fn handle_ping(&mut self, now: Time, ping: Ping, from: SocketAddr) -> Result<(), Violation> {
+        if let Phase::Greeted { deadline } | Phase::Attached { deadline, .. } = &mut self.phase {
+            deadline.extend(now, ping.next_within_ms);
+        }
+        let pong = Pong {
+            seq: ping.seq,
+            observed: from,
+        };
+        self.actions
+            .push_back(Action::Datagram(frame::encode(&pong)));
+        Ok(())
+    }
+
+    fn event(&mut self, event: Event) -> Result<(), Violation> {
+        self.actions.push_back(Action::Event(event));
+        Ok(())
+    }
+
+    fn control<H: frame::Header>(&mut self, header: &H) {
+        self.actions
+            .push_back(Action::Control(frame::encode(header)));
+    }
+
+    fn close_on_violation(&mut self, handled: Result<(), Violation>) {
+        if let Err(violation) = handled {
+            self.close(violation);
+        }
+    }
+}

@@ -1,1 +1,31 @@
 //! sled, made durable: a real sync, group commit, a checked open.
+//!
+//! What sled 0.34.7 does not promise by itself, and what this crate adds:
+//!
+//! - a commit that was answered is on the disk, not in the kernel's memory ([`barrier`]);
+//! - many commits share one sync, applied in the order they were queued ([`committer`]);
+//! - a damaged, truncated or doubly opened store is refused in words ([`opening`], [`watermark`]);
+//! - what is read is what was written, or an error; large values never leave sled's log ([`value`],
+//!   [`rows`]).
+//!
+//! Start reading at [`Db`]. Nothing here knows what the rows mean.
+
+mod barrier;
+mod batch;
+mod committer;
+mod db;
+mod error;
+mod fault;
+mod group;
+mod opening;
+mod queue;
+mod rows;
+mod scan;
+mod value;
+mod watermark;
+
+pub use batch::{Batch, MAX_KEY_BYTES};
+pub use committer::Stats;
+pub use db::{Db, Options};
+pub use error::{CloseError, Closed, Damage, OpenError, ReadError};
+pub use scan::Scan;

@@ -1,0 +1,117 @@
+//! The one thread that writes: takes what waits, applies it, flushes once, answers everybody.
+//!
+//! A sync costs the same for one commit as for hundreds. While one runs, the next group gathers in
+//! the queue, so that the load itself sets the group's size. Nobody is answered before the flush
+//! has returned; when it fails, nobody is answered at all, and the process stops ([`fault::stop`]).
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::error::CloseError;
+use crate::fault;
+use crate::group::Group;
+use crate::opening;
+use crate::queue::{Done, Entry, Limits, Queue};
+use crate::watermark::Watermark;
+
+/// What the store has done since it was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Groups that were flushed.
+    pub groups: u64,
+    /// Batches that were applied, waited for or not.
+    pub batches: u64,
+    /// The time all flushes took together.
+    pub flush_time: Duration,
+    /// The time the last flush took.
+    pub last_flush_time: Duration,
+    /// What the store's log takes on the disk, in bytes; 0 once closed.
+    pub disk_bytes: u64,
+}
+
+/// What the thread owns.
+pub(crate) struct Committer {
+    pub(crate) engine: sled::Db,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) limits: Limits,
+    pub(crate) watermark: Watermark,
+    pub(crate) number: u64,
+    pub(crate) stats: Arc<Mutex<Stats>>,
+    /// Held as long as anything is written; let go last.
+    pub(crate) _lock: Arc<File>,
+}
+
+impl Committer {
+    /// Works until the queue is closed and empty. A panic, sled's or a callback's, would leave
+    /// everyone else waiting for ever, and stops the process instead.
+    pub(crate) fn run(self) -> Result<(), CloseError> {
+        match catch_unwind(AssertUnwindSafe(|| self.work())) {
+            Ok(closed) => closed,
+            Err(panic) => fault::stop("the committer failed", &opening::said(panic.as_ref())),
+        }
+    }
+
+    fn work(mut self) -> Result<(), CloseError> {
+        while let Some(entries) = self.queue.take(self.limits) {
+            self.settle(entries);
+        }
+        self.flush();
+        self.watermark
+            .sync()
+            .map_err(|error| CloseError::Watermark {
+                path: self.watermark.path().to_owned(),
+                reason: error.to_string(),
+            })
+    }
+
+    /// Makes one group durable, and says so. Without anybody who waits, the next flush will do.
+    fn settle(&mut self, entries: Vec<Entry>) {
+        let waiting = self.apply(entries);
+        if waiting.is_empty() {
+            return;
+        }
+        self.flush();
+        waiting.into_iter().for_each(|done| done());
+    }
+
+    fn apply(&mut self, entries: Vec<Entry>) -> Vec<Done> {
+        self.number += 1;
+        self.stats.lock().batches += entries.len() as u64;
+        let mut group = Group::new(&self.engine, self.number);
+        let mut waiting = Vec::with_capacity(entries.len());
+        for Entry { batch, done } in entries {
+            must("a batch could not be prepared", group.add(batch));
+            waiting.extend(done);
+        }
+        must("a group could not be applied", group.apply());
+        waiting
+    }
+
+    fn flush(&mut self) {
+        let started = Instant::now();
+        must("a group could not be flushed", self.engine.flush());
+        self.count_flush(started.elapsed());
+        if let Err(error) = self.watermark.raise(self.number) {
+            let path = self.watermark.path().display();
+            tracing::error!(%error, %path, "the promised commit number could not be written; the next open checks less");
+        }
+    }
+
+    fn count_flush(&self, took: Duration) {
+        let mut stats = self.stats.lock();
+        stats.groups += 1;
+        stats.flush_time += took;
+        stats.last_flush_time = took;
+    }
+}
+
+fn must<T>(what: &str, outcome: sled::Result<T>) {
+    if let Err(error) = outcome {
+        fault::stop(what, &error);
+    }
+}

@@ -1,0 +1,194 @@
+//! What can go wrong, each with its culprit and the way out.
+//!
+//! All of them compare by equality, so that a test asserts the one it means.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a store could not be opened. Nothing was changed in it beyond what sled's own recovery does.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process, or another handle in this one, has the store open.
+    #[error("the store {} is in use; stop the other process, or close the other handle, first", dir.display())]
+    InUse {
+        /// The store's directory.
+        dir: PathBuf,
+    },
+    /// sled could not make sense of its files.
+    #[error(
+        "the store {} is damaged: {what}; restore the directory from a backup, or move it away to start empty",
+        dir.display()
+    )]
+    Damaged {
+        /// The store's directory.
+        dir: PathBuf,
+        /// What sled said.
+        what: String,
+    },
+    /// The store lacks commits that it is known to have had: its files were truncated, or replaced
+    /// by older ones.
+    #[error(
+        "the store {} lost commits: it ends at {found}, but {} says that {promised} was on the disk; \
+         restore the directory from a backup, or delete that file to go on without them",
+        dir.display(), watermark.display()
+    )]
+    Behind {
+        /// The store's directory.
+        dir: PathBuf,
+        /// The file that holds the promised number.
+        watermark: PathBuf,
+        /// The commit number that was on the disk once.
+        promised: u64,
+        /// The commit number the store holds now; 0 is an empty store.
+        found: u64,
+    },
+    /// The file that holds the promised commit number cannot be understood.
+    #[error(
+        "{} is damaged, so that nobody can tell whether the store is complete; \
+         restore the directory from a backup, or delete that file to trust the store as it is",
+        path.display()
+    )]
+    Watermark {
+        /// The file.
+        path: PathBuf,
+    },
+    /// sled keeps pages in files of their own, which no sync covers. This crate never lets it, so
+    /// something else wrote here.
+    #[error(
+        "{} holds {count} files, which no sync covers; copy the rows into a new store, or restore a backup",
+        dir.display()
+    )]
+    Blobs {
+        /// The directory that should be empty.
+        dir: PathBuf,
+        /// How many files it holds.
+        count: usize,
+    },
+    /// sled's syncs do not reach this crate, so no commit would survive a power cut.
+    #[error(
+        "sled's sync_file_range is not ours in this program, so commits would not survive a power cut; \
+         link holdfast-durable before any library that defines that symbol"
+    )]
+    NotSynced,
+    /// The operating system refused.
+    #[error("cannot {action} {}: {reason}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// The kind of refusal.
+        kind: io::ErrorKind,
+        /// In the system's words.
+        reason: String,
+    },
+}
+
+impl OpenError {
+    /// For `map_err`: names the action and the file.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |error| Self::Io {
+            action,
+            path,
+            kind: error.kind(),
+            reason: error.to_string(),
+        }
+    }
+}
+
+/// Why a value could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// What is stored is not what was written.
+    #[error(
+        "the value of key {key} is damaged: {damage}; restore the store from a backup, or delete the key"
+    )]
+    Corrupt {
+        /// The key, in hex.
+        key: String,
+        /// What is wrong with it.
+        damage: Damage,
+    },
+    /// sled failed to read its own files.
+    #[error(
+        "the store cannot be read: {what}; check the disk, then restore the store from a backup"
+    )]
+    Engine {
+        /// What sled said.
+        what: String,
+    },
+    /// The store was closed before this read.
+    #[error(transparent)]
+    Closed(#[from] Closed),
+}
+
+/// What is wrong with a stored value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Damage {
+    /// The row is shorter than any that is ever written.
+    Short {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// The row's version is unknown: a bit flipped, or a newer release wrote it.
+    Version(u8),
+    /// The checksum differs.
+    Checksum {
+        /// As stored.
+        stored: u32,
+        /// As computed from what is stored.
+        computed: u32,
+    },
+    /// A part of a large value is not there.
+    MissingChunk(u32),
+    /// The parts of a large value don't add up to its length.
+    Length {
+        /// As announced, in bytes.
+        announced: u64,
+        /// As found, in bytes.
+        found: u64,
+    },
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Short { len } => write!(f, "{len} bytes are too few for a row"),
+            Self::Version(version) => write!(f, "unknown row version {version}"),
+            Self::Checksum { stored, computed } => {
+                write!(f, "checksum {computed:08x}, expected {stored:08x}")
+            }
+            Self::MissingChunk(index) => write!(f, "chunk {index} is missing"),
+            Self::Length { announced, found } => {
+                write!(f, "{found} bytes, expected {announced}")
+            }
+        }
+    }
+}
+
+/// The store was closed; the handle that is left can do nothing more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the store is closed; open it again")]
+pub struct Closed;
+
+/// Why closing did not end as it should. Every queued commit is durable all the same.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseError {
+    /// `close` was called in a commit's `done`, on the thread it would wait for.
+    #[error("close was called from a commit's own callback; call it from another thread")]
+    FromCallback,
+    /// The promised commit number could not be made durable; the next open checks less.
+    #[error("cannot write {}: {reason}; check the disk", path.display())]
+    Watermark {
+        /// The file.
+        path: PathBuf,
+        /// In the system's words.
+        reason: String,
+    },
+}

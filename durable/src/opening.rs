@@ -1,0 +1,199 @@
+//! Opening a store so that nothing that is wrong with it stays silent.
+//!
+//! In this order: a lock against a second process; what an interrupted open left behind; sled
+//! itself, with its panics caught; the commit number compared with the promised one; and a first
+//! commit of our own, which proves that sled's syncs are real in this program. The number beside
+//! is raised last, so that an open cut off anywhere leaves a store that opens.
+
+use std::any::Any;
+use std::fs::{self, File, TryLockError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use crate::barrier;
+use crate::db::Options;
+use crate::error::OpenError;
+use crate::group::Group;
+use crate::rows;
+use crate::watermark::{self, Watermark};
+
+/// How much of the log sled fills before it goes on elsewhere, in bytes. The largest it can be at
+/// little cost in memory: a page over a quarter of it would go to a file that no sync covers.
+const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
+/// How often sled writes what nobody waits for, and collects garbage, in milliseconds.
+const FLUSH_EVERY_MS: u64 = 500;
+
+/// An open store, checked. The lock comes last, so that it is let go last.
+pub(crate) struct Opened {
+    pub(crate) engine: sled::Db,
+    pub(crate) watermark: Watermark,
+    pub(crate) number: u64,
+    pub(crate) lock: File,
+}
+
+/// Opens the store in `dir`, or makes a new one.
+pub(crate) fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
+    fs::create_dir_all(dir).map_err(OpenError::io("create", dir))?;
+    let lock = lock(dir)?;
+    let engine_dir = dir.join("sled");
+    remove_half_written_snapshots(&engine_dir)?;
+    refuse_blobs(&engine_dir.join("blobs"))?;
+    let promised = watermark::read(dir)?;
+    let engine = start(dir, &engine_dir, options)?;
+    let found = found_number(dir, &engine)?;
+    refuse_lost_commits(dir, promised, found)?;
+    let number = found + 1;
+    prove_synced(dir, &engine, number)?;
+    let watermark = Watermark::create(dir, number)?;
+    sync_names(dir, &engine_dir)?;
+    Ok(Opened {
+        engine,
+        watermark,
+        number,
+        lock,
+    })
+}
+
+/// Our own lock, not sled's: it must be held before the first file is touched.
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let path = dir.join("lock");
+    let file = File::create(&path).map_err(OpenError::io("create", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
+            dir: dir.to_owned(),
+        }),
+        Err(TryLockError::Error(error)) => Err(OpenError::io("lock", &path)(error)),
+    }
+}
+
+/// sled would take one for the newest snapshot, and fail.
+fn remove_half_written_snapshots(engine_dir: &Path) -> Result<(), OpenError> {
+    let half_written = |path: &PathBuf| path.extension().is_some_and(|end| end == "generating");
+    for path in files_in(engine_dir)?.into_iter().filter(half_written) {
+        fs::remove_file(&path).map_err(OpenError::io("remove", &path))?;
+    }
+    Ok(())
+}
+
+fn refuse_blobs(blobs: &Path) -> Result<(), OpenError> {
+    match files_in(blobs)?.len() {
+        0 => Ok(()),
+        count => Err(OpenError::Blobs {
+            dir: blobs.to_owned(),
+            count,
+        }),
+    }
+}
+
+/// What lies in a directory; nothing when it is not there yet.
+fn files_in(dir: &Path) -> Result<Vec<PathBuf>, OpenError> {
+    if !dir.exists() {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(dir).map_err(OpenError::io("read", dir))?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    paths
+        .collect::<Result<_, _>>()
+        .map_err(OpenError::io("read", dir))
+}
+
+/// sled's own recovery, which panics at much of what damage there can be.
+fn start(dir: &Path, engine_dir: &Path, options: &Options) -> Result<sled::Db, OpenError> {
+    let config = sled::Config::new()
+        .path(engine_dir)
+        .segment_size(SEGMENT_BYTES)
+        .cache_capacity(options.cache_bytes)
+        .flush_every_ms(Some(FLUSH_EVERY_MS))
+        .mode(sled::Mode::LowSpace);
+    match catch_unwind(AssertUnwindSafe(|| config.open())) {
+        Ok(Ok(engine)) => Ok(engine),
+        Ok(Err(sled::Error::Io(error))) => Err(OpenError::io("open", engine_dir)(error)),
+        Ok(Err(error)) => Err(damaged(dir, error.to_string())),
+        Err(panic) => Err(damaged(dir, said(panic.as_ref()))),
+    }
+}
+
+/// The commit number in the tree: 0 in a new store. Every commit writes it, so that rows without
+/// one are what is left of a store.
+fn found_number(dir: &Path, engine: &sled::Db) -> Result<u64, OpenError> {
+    let look = || (rows::commit_number(engine), engine.is_empty());
+    match catch_unwind(AssertUnwindSafe(look)) {
+        Ok((Ok(Some(number)), _)) => Ok(number),
+        Ok((Ok(None), true)) => Ok(0),
+        Ok((Ok(None), false)) => Err(damaged(dir, "it has rows, but no commit number".to_owned())),
+        Ok((Err(error), _)) => Err(damaged(dir, error.to_string())),
+        Err(panic) => Err(damaged(dir, said(panic.as_ref()))),
+    }
+}
+
+fn refuse_lost_commits(dir: &Path, promised: Option<u64>, found: u64) -> Result<(), OpenError> {
+    match promised {
+        Some(promised) if promised > found => Err(OpenError::Behind {
+            dir: dir.to_owned(),
+            watermark: watermark::path(dir),
+            promised,
+            found,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Commits the open itself, and sees that it was synced.
+fn prove_synced(dir: &Path, engine: &sled::Db, number: u64) -> Result<(), OpenError> {
+    let before = barrier::syncs();
+    let commit = || {
+        Group::new(engine, number)
+            .apply()
+            .and_then(|()| engine.flush())
+    };
+    match catch_unwind(AssertUnwindSafe(commit)) {
+        Ok(Ok(_)) if barrier::held_since(before) => Ok(()),
+        Ok(Ok(_)) => Err(OpenError::NotSynced),
+        Ok(Err(error)) => Err(OpenError::io("write to", dir)(error.into())),
+        Err(panic) => Err(damaged(dir, said(panic.as_ref()))),
+    }
+}
+
+/// Makes the names of new files durable, and sled's settings, which it leaves to the kernel.
+fn sync_names(dir: &Path, engine_dir: &Path) -> Result<(), OpenError> {
+    let settings = engine_dir.join("conf");
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    for path in [
+        Some(settings.as_path()),
+        Some(engine_dir),
+        Some(dir),
+        parent,
+    ]
+    .into_iter()
+    .flatten()
+    {
+        sync(path).map_err(OpenError::io("sync", path))?;
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn sync(path: &Path) -> std::io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Elsewhere a directory cannot be opened as a file, and names are durable with what they name.
+#[cfg(not(unix))]
+fn sync(_path: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
+fn damaged(dir: &Path, what: String) -> OpenError {
+    OpenError::Damaged {
+        dir: dir.to_owned(),
+        what,
+    }
+}
+
+/// The words of a panic.
+pub(crate) fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("sled panicked: {}", text.unwrap_or("without a word"))
+}

@@ -1,0 +1,203 @@
+//! The rows of the one tree, and how a value is put together from them.
+//!
+//! The first byte of a row's key says which space it is in: the store's own numbers, the heads
+//! (one per key of the user, in the user's order), or the chunks. A scan walks the heads alone.
+//!
+//! A value over [`CHUNK_BYTES`] lies in chunk rows; its head names the set. sled moves a page of
+//! 2 MiB or more (a quarter of a segment) to a file of its own that no sync covers. A leaf holds
+//! at most 16 rows and 11 changes to them, so 60 KiB a row keep it at 1.6 MiB.
+
+use bytes::{Bytes, BytesMut};
+use sled::{IVec, Tree};
+
+use crate::error::{Damage, ReadError};
+use crate::value::Framed;
+
+/// The most of a value that one row holds, in bytes.
+pub(crate) const CHUNK_BYTES: usize = 60 * 1024;
+
+/// Where the newest commit's number lies.
+const COMMIT_NUMBER: &[u8] = &[Space::Own as u8, b'n'];
+
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Space {
+    Own = 0,
+    Heads = 1,
+    Chunks = 2,
+}
+
+/// The row key of the user's `key`.
+pub(crate) fn head(key: &[u8]) -> Vec<u8> {
+    let mut row = Vec::with_capacity(1 + key.len());
+    row.push(Space::Heads as u8);
+    row.extend_from_slice(key);
+    row
+}
+
+/// The user's key of a head.
+pub(crate) fn user_key(head: &[u8]) -> &[u8] {
+    head.get(1..).unwrap_or_default()
+}
+
+/// Where all heads end.
+pub(crate) fn heads_end() -> Vec<u8> {
+    vec![Space::Chunks as u8]
+}
+
+/// The chunks of one value. A set's name is never given twice, so that a reader whose head is out
+/// of date misses its chunks instead of reading another value's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ChunkSet {
+    /// The commit that wrote it.
+    pub(crate) commit: u64,
+    /// Its turn in that commit.
+    pub(crate) ordinal: u32,
+    /// The value's length in bytes.
+    pub(crate) len: u64,
+}
+
+impl ChunkSet {
+    /// The row keys of the set's chunks, in order.
+    pub(crate) fn rows(self) -> impl Iterator<Item = Vec<u8>> {
+        (0u32..)
+            .map(move |index| self.row(index))
+            .take(self.count())
+    }
+
+    /// The payload of the head.
+    pub(crate) fn encode(self) -> Vec<u8> {
+        let mut payload = self.commit.to_be_bytes().to_vec();
+        payload.extend_from_slice(&self.ordinal.to_be_bytes());
+        payload.extend_from_slice(&self.len.to_be_bytes());
+        payload
+    }
+
+    fn decode(payload: &[u8]) -> Option<Self> {
+        let (commit, rest) = payload.split_first_chunk()?;
+        let (ordinal, rest) = rest.split_first_chunk()?;
+        let len = rest.try_into().ok()?;
+        Some(Self {
+            commit: u64::from_be_bytes(*commit),
+            ordinal: u32::from_be_bytes(*ordinal),
+            len: u64::from_be_bytes(len),
+        })
+    }
+
+    fn count(self) -> usize {
+        usize::try_from(self.len.div_ceil(CHUNK_BYTES as u64)).unwrap_or(usize::MAX)
+    }
+
+    fn row(self, index: u32) -> Vec<u8> {
+        let mut row = vec![Space::Chunks as u8];
+        row.extend_from_slice(&self.commit.to_be_bytes());
+        row.extend_from_slice(&self.ordinal.to_be_bytes());
+        row.extend_from_slice(&index.to_be_bytes());
+        row
+    }
+}
+
+/// The chunks a head names; none when the value is whole.
+pub(crate) fn chunks_of(head: &[u8], row: &[u8]) -> Result<Option<ChunkSet>, Damage> {
+    match Framed::decode(head, row)? {
+        Framed::Whole(_) => Ok(None),
+        Framed::Chunked(payload) => {
+            let set = ChunkSet::decode(payload);
+            set.map(Some).ok_or(Damage::Short { len: payload.len() })
+        }
+    }
+}
+
+/// The value under `head`, which may be out of date by the time its chunks are looked for: then
+/// the newer head is followed.
+pub(crate) fn read(tree: &Tree, head: &[u8]) -> Result<Option<Bytes>, ReadError> {
+    let mut row = tree.get(head).map_err(engine)?;
+    while let Some(current) = row {
+        let missing = match assemble(tree, head, &current)? {
+            Assembled::Value(value) => return Ok(Some(value)),
+            Assembled::Missing(index) => index,
+        };
+        row = tree.get(head).map_err(engine)?;
+        if row.as_ref() == Some(&current) {
+            return Err(corrupt(head, Damage::MissingChunk(missing)));
+        }
+    }
+    Ok(None)
+}
+
+/// The value that `row`, found under `head`, stands for; follows a newer head like [`read`].
+pub(crate) fn follow(tree: &Tree, head: &[u8], row: &IVec) -> Result<Option<Bytes>, ReadError> {
+    match assemble(tree, head, row)? {
+        Assembled::Value(value) => Ok(Some(value)),
+        Assembled::Missing(_) => read(tree, head),
+    }
+}
+
+enum Assembled {
+    Value(Bytes),
+    Missing(u32),
+}
+
+fn assemble(tree: &Tree, head: &[u8], row: &[u8]) -> Result<Assembled, ReadError> {
+    let damaged = |damage| corrupt(head, damage);
+    let Some(set) = chunks_of(head, row).map_err(damaged)? else {
+        let whole = whole(head, row).map_err(damaged)?;
+        return Ok(Assembled::Value(Bytes::copy_from_slice(whole)));
+    };
+    let mut value = BytesMut::new();
+    for (index, chunk) in (0..).zip(set.rows()) {
+        let Some(row) = tree.get(&chunk).map_err(engine)? else {
+            return Ok(Assembled::Missing(index));
+        };
+        value.extend_from_slice(whole(&chunk, &row).map_err(damaged)?);
+    }
+    let found = value.len() as u64;
+    if found != set.len {
+        return Err(damaged(Damage::Length {
+            announced: set.len,
+            found,
+        }));
+    }
+    Ok(Assembled::Value(value.freeze()))
+}
+
+/// The payload of a row that must hold its value itself.
+fn whole<'a>(key: &[u8], row: &'a [u8]) -> Result<&'a [u8], Damage> {
+    match Framed::decode(key, row)? {
+        Framed::Whole(payload) => Ok(payload),
+        Framed::Chunked(payload) => Err(Damage::Short { len: payload.len() }),
+    }
+}
+
+/// The number of the newest commit; none in a store that has never had one.
+pub(crate) fn commit_number(tree: &Tree) -> Result<Option<u64>, ReadError> {
+    let Some(row) = tree.get(COMMIT_NUMBER).map_err(engine)? else {
+        return Ok(None);
+    };
+    let damaged = |damage| corrupt(COMMIT_NUMBER, damage);
+    let payload = whole(COMMIT_NUMBER, &row).map_err(damaged)?;
+    let number = payload
+        .try_into()
+        .map_err(|_| damaged(Damage::Short { len: payload.len() }))?;
+    Ok(Some(u64::from_be_bytes(number)))
+}
+
+/// Adds the commit's own number to what it writes.
+pub(crate) fn number(batch: &mut sled::Batch, number: u64) {
+    let row = Framed::Whole(&number.to_be_bytes()).encode(COMMIT_NUMBER);
+    batch.insert(COMMIT_NUMBER, row);
+}
+
+pub(crate) fn engine(error: sled::Error) -> ReadError {
+    ReadError::Engine {
+        what: error.to_string(),
+    }
+}
+
+fn corrupt(head: &[u8], damage: Damage) -> ReadError {
+    let key = user_key(head)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    ReadError::Corrupt { key, damage }
+}

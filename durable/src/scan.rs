@@ -1,0 +1,118 @@
+//! Walking the keys in order.
+
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use sled::Tree;
+
+use crate::error::{Closed, ReadError};
+use crate::opening;
+use crate::rows;
+
+/// The rows of a prefix in ascending order of keys, each as it is when it is reached: rows that
+/// are committed, replaced or deleted meanwhile may be seen or not, but never in part.
+///
+/// Ends after the first error of the store itself; a damaged value is one item, and the next
+/// follows. Holds the store's directory until it is dropped, even when the store is closed before.
+#[must_use = "a scan reads nothing until it is iterated"]
+pub struct Scan {
+    state: State,
+}
+
+enum State {
+    Rows { tree: Tree, rows: Box<sled::Iter> },
+    Refused(Closed),
+    Ended,
+}
+
+impl Scan {
+    /// The keys that start with `prefix`, and come after `after` where one is given.
+    pub(crate) fn new(tree: Tree, prefix: &[u8], after: Option<&[u8]>) -> Self {
+        let start = rows::head(prefix);
+        let end = end_of(&start);
+        let low = match after.map(rows::head) {
+            Some(after) if after >= end => {
+                return Self {
+                    state: State::Ended,
+                };
+            }
+            Some(after) if after >= start => Bound::Excluded(after),
+            _ => Bound::Included(start),
+        };
+        let rows = Box::new(tree.range((low, Bound::Excluded(end))));
+        Self {
+            state: State::Rows { tree, rows },
+        }
+    }
+
+    /// A scan of a store that is closed.
+    pub(crate) fn refused(closed: Closed) -> Self {
+        Self {
+            state: State::Refused(closed),
+        }
+    }
+
+    fn end_with(&mut self, error: ReadError) -> Option<Result<(Bytes, Bytes), ReadError>> {
+        self.state = State::Ended;
+        Some(Err(error))
+    }
+}
+
+impl Iterator for Scan {
+    type Item = Result<(Bytes, Bytes), ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (tree, rows) = match &mut self.state {
+            State::Rows { tree, rows } => (tree, rows),
+            State::Refused(closed) => {
+                let error = ReadError::from(*closed);
+                return self.end_with(error);
+            }
+            State::Ended => return None,
+        };
+        let item = contained(|| next_row(tree, rows).transpose()).transpose();
+        match item {
+            Some(Err(error @ ReadError::Engine { .. })) => self.end_with(error),
+            item => item,
+        }
+    }
+}
+
+/// The next row that is still there.
+fn next_row(tree: &Tree, rows: &mut sled::Iter) -> Option<<Scan as Iterator>::Item> {
+    for row in rows {
+        let (head, row) = match row {
+            Ok(row) => row,
+            Err(error) => return Some(Err(rows::engine(error))),
+        };
+        let value = match rows::follow(tree, &head, &row) {
+            Ok(Some(value)) => value,
+            Ok(None) => continue,
+            Err(error) => return Some(Err(error)),
+        };
+        return Some(Ok((Bytes::copy_from_slice(rows::user_key(&head)), value)));
+    }
+    None
+}
+
+/// Runs a read whose damage may make sled panic.
+pub(crate) fn contained<T>(read: impl FnOnce() -> Result<T, ReadError>) -> Result<T, ReadError> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
+        Err(ReadError::Engine {
+            what: opening::said(panic.as_ref()),
+        })
+    })
+}
+
+/// The smallest row key after all that start with `start`, but within the heads.
+fn end_of(start: &[u8]) -> Vec<u8> {
+    let mut end = start.to_vec();
+    while let Some(last) = end.pop() {
+        if let Some(next) = last.checked_add(1) {
+            end.push(next);
+            return end;
+        }
+    }
+    rows::heads_end()
+}

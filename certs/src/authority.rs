@@ -43,7 +43,6 @@ pub const DEFAULT_CRL_DAYS: u32 = 30;
 /// How far a verifier's clock may lag behind the authority's.
 const CLOCK_SKEW: Duration = Duration::HOUR;
 
-const CERTIFICATE: &str = "authority.pem";
 const KEY: &str = "authority.key";
 const LOCK: &str = "authority.lock";
 const ORGANISATION: &str = "Holdfast";
@@ -113,6 +112,9 @@ pub struct Authority {
 }
 
 impl Authority {
+    /// The file name of its certificate.
+    pub const CERTIFICATE: &str = "authority.pem";
+
     /// Makes a new authority in the folder `dir`, with an empty list of revoked certificates.
     ///
     /// With [`Overwrite::Replace`], an authority that is already there moves to a folder
@@ -130,7 +132,7 @@ impl Authority {
     ) -> Result<Self> {
         storage::create_folder(dir)?;
         let _lock = lock(dir)?;
-        storage::ensure_free(&[&dir.join(CERTIFICATE), &dir.join(KEY)], overwrite)?;
+        storage::ensure_free(&[&dir.join(Self::CERTIFICATE), &dir.join(KEY)], overwrite)?;
         set_aside(dir, now)?;
 
         let pair = key::generate(key_type)?;
@@ -144,7 +146,11 @@ impl Authority {
         write(KEY, &pair.serialize_pem(), Secrecy::Private)?;
         let authority = Self::assemble(dir, certificate.pem(), pair)?;
         Revocations::default().publish(dir, &authority.issuer, DEFAULT_CRL_DAYS, now)?;
-        write(CERTIFICATE, &authority.certificate_pem, Secrecy::Public)?;
+        write(
+            Self::CERTIFICATE,
+            &authority.certificate_pem,
+            Secrecy::Public,
+        )?;
         Ok(authority)
     }
 
@@ -155,14 +161,14 @@ impl Authority {
     /// certificate do not belong together, [`Error::NotAnAuthority`] for a certificate of another
     /// making, and what reading the two files yields.
     pub fn open(dir: &Path) -> Result<Self> {
-        let certificate_pem = storage::read_if_present(&dir.join(CERTIFICATE))?
+        let certificate_pem = storage::read_if_present(&dir.join(Self::CERTIFICATE))?
             .ok_or_else(|| Error::NoAuthority(dir.to_owned()))?;
         let pair = key::read(&storage::read(&dir.join(KEY))?)?;
         Self::assemble(dir, certificate_pem, pair)
     }
 
     fn assemble(dir: &Path, certificate_pem: String, pair: KeyPair) -> Result<Self> {
-        let path = dir.join(CERTIFICATE);
+        let path = dir.join(Self::CERTIFICATE);
         let labels = [crate::pem::CERTIFICATE];
         let certificate_der = crate::pem::single(&certificate_pem, &labels, labels[0])?;
         let parsed = certificate::parse(&certificate_der)?;
@@ -199,7 +205,7 @@ impl Authority {
 
     /// Where its certificate lies.
     pub fn certificate_path(&self) -> PathBuf {
-        self.dir.join(CERTIFICATE)
+        self.dir.join(Self::CERTIFICATE)
     }
 
     /// Where its private key lies.
@@ -462,7 +468,7 @@ fn lock(dir: &Path) -> Result<File> {
 /// mistake.
 fn set_aside(dir: &Path, now: OffsetDateTime) -> Result<()> {
     let files = [
-        CERTIFICATE,
+        Authority::CERTIFICATE,
         KEY,
         revocation::LIST,
         revocation::MEMORY,

@@ -35,6 +35,15 @@ pub enum Error {
     )]
     BadIdentity(String),
 
+    /// A word that stands for none of the choices there are.
+    #[error("`{word}` is no {what}")]
+    UnknownWord {
+        /// The word.
+        word: String,
+        /// What it should have been one of.
+        what: &'static str,
+    },
+
     /// A trust domain that could not be a TLS server name.
     #[error(
         "`{0}` is no valid trust domain: use a lower-case DNS name of at most 253 characters, \

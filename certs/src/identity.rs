@@ -138,9 +138,20 @@ impl Kind {
     pub fn is_server(self) -> bool {
         matches!(self, Self::Relay | Self::Allocator)
     }
+}
 
-    fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+impl FromStr for Kind {
+    type Err = Error;
+
+    fn from_str(word: &str) -> Result<Self> {
+        let unknown = || Error::UnknownWord {
+            word: word.to_owned(),
+            what: "kind of identity",
+        };
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == word)
+            .ok_or_else(unknown)
     }
 }
 
@@ -246,7 +257,7 @@ impl Identity {
         let parse = || {
             let (domain, path) = uri.strip_prefix(SCHEME)?.split_once('/')?;
             let (kind, name) = path.split_once('/')?;
-            let identity = Self::parse(Kind::from_word(kind)?, name).ok()?;
+            let identity = Self::parse(kind.parse().ok()?, name).ok()?;
             Some((domain.parse().ok()?, identity))
         };
         parse().ok_or_else(|| Error::BadUri(uri.to_owned()))
@@ -303,7 +314,7 @@ impl FromStr for Identity {
     fn from_str(text: &str) -> Result<Self> {
         let bad = || Error::BadIdentity(text.to_owned());
         let (kind, name) = text.split_once(':').ok_or_else(bad)?;
-        Self::parse(Kind::from_word(kind).ok_or_else(bad)?, name)
+        Self::parse(kind.parse().map_err(|_| bad())?, name)
     }
 }
 

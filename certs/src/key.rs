@@ -1,6 +1,7 @@
 //! Private keys: made, read, and compared with the certificate they belong to.
 
 use std::fmt;
+use std::str::FromStr;
 
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PublicKeyData};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -26,6 +27,17 @@ pub enum KeyType {
 }
 
 impl KeyType {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::P256, Self::Ed25519];
+
+    /// The word for it in commands.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::P256 => "p256",
+            Self::Ed25519 => "ed25519",
+        }
+    }
+
     /// Recognises the key inside a certificate or a request.
     pub(crate) fn of(public: &SubjectPublicKeyInfo<'_>) -> Result<Self> {
         let algorithm = &public.algorithm;
@@ -49,6 +61,21 @@ impl KeyType {
                 "on an unnamed elliptic curve".to_owned(),
             )),
         }
+    }
+}
+
+impl FromStr for KeyType {
+    type Err = Error;
+
+    fn from_str(word: &str) -> Result<Self> {
+        let unknown = || Error::UnknownWord {
+            word: word.to_owned(),
+            what: "kind of key",
+        };
+        Self::ALL
+            .into_iter()
+            .find(|key_type| key_type.as_str() == word)
+            .ok_or_else(unknown)
     }
 }
 

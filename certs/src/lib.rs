@@ -34,6 +34,7 @@ mod request;
 mod revocation;
 mod serial;
 mod storage;
+mod summary;
 mod timestamp;
 
 pub use authority::{
@@ -44,7 +45,10 @@ pub use certificate::Certificate;
 pub use error::{Error, Result};
 pub use identity::{Identity, Kind, MAX_NAME, MAX_TRUST_DOMAIN, Name, TrustDomain};
 pub use key::KeyType;
-pub use pair::{PairPaths, write_certificate, write_pair};
+pub use pair::{PairPaths, place_authority, write_certificate, write_pair};
 pub use revocation::{Reason, Revoked};
 pub use serial::Serial;
 pub use storage::Overwrite;
+pub use summary::{
+    CertificateSummary, RequestSummary, RevocationListSummary, RevokedSummary, Summary, inspect,
+};

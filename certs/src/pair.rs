@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::authority::Issued;
+use crate::authority::{Authority, Issued};
 use crate::error::Result;
 use crate::identity::Identity;
 use crate::storage::{self, Overwrite, Secrecy};
@@ -21,16 +21,23 @@ impl PairPaths {
     ///
     /// The folders mirror the identity's URI, so the files of two identities never collide.
     pub fn of(out: &Path, identity: &Identity) -> Self {
-        // Appended, not `with_extension`: a name may hold dots.
-        let stem = out.join(identity.path()).into_os_string();
-        let file = |extension: &str| {
-            let mut path = stem.clone();
-            path.push(extension);
-            PathBuf::from(path)
+        let stem = out.join(identity.path());
+        Self {
+            certificate: append(&stem, ".pem"),
+            key: append(&stem, ".key"),
+        }
+    }
+
+    /// The pair whose certificate lies at `certificate`; its key lies beside it, `.key` in place of
+    /// `.pem`.
+    pub fn beside(certificate: &Path) -> Self {
+        let stem = match certificate.extension() {
+            Some(end) if end == "pem" => certificate.with_extension(""),
+            _ => certificate.to_owned(),
         };
         Self {
-            certificate: file(".pem"),
-            key: file(".key"),
+            certificate: certificate.to_owned(),
+            key: append(&stem, ".key"),
         }
     }
 
@@ -65,6 +72,30 @@ pub fn write_certificate(path: &Path, certificate_pem: &str, overwrite: Overwrit
     storage::write(path, certificate_pem, Secrecy::Public, overwrite)
 }
 
+/// Puts a copy of the authority's certificate into the folder `out`, so that it holds all that a program
+/// needs to prove who it is and to recognise others. A copy that is already there is left alone.
+///
+/// The revocation list is not copied: it changes, and a copy would grow stale unnoticed.
+///
+/// # Errors
+/// [`Error::Exists`](crate::Error::Exists) when the certificate of another authority is there and may not
+/// be replaced, [`Error::Io`](crate::Error::Io) otherwise.
+pub fn place_authority(out: &Path, authority: &Authority, overwrite: Overwrite) -> Result<PathBuf> {
+    let path = out.join(Authority::CERTIFICATE);
+    let present = storage::read_if_present(&path)?;
+    if present.as_deref() != Some(authority.certificate_pem()) {
+        write_certificate(&path, authority.certificate_pem(), overwrite)?;
+    }
+    Ok(path)
+}
+
+/// Appends to a path's last part. `with_extension` would cut off what follows a dot in a name.
+fn append(stem: &Path, end: &str) -> PathBuf {
+    let mut path = stem.as_os_str().to_owned();
+    path.push(end);
+    PathBuf::from(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,5 +105,10 @@ mod tests {
         let paths = PairPaths::of(Path::new("out"), &Identity::relay("r1.eu").unwrap());
         assert_eq!(paths.certificate, PathBuf::from("out/relay/r1.eu.pem"));
         assert_eq!(paths.key, PathBuf::from("out/relay/r1.eu.key"));
+        assert_eq!(PairPaths::beside(&paths.certificate), paths);
+        assert_eq!(
+            PairPaths::beside(Path::new("r1")).key,
+            PathBuf::from("r1.key")
+        );
     }
 }

@@ -20,7 +20,6 @@ use crate::pem;
 const EXPECTED: &str = pem::REQUEST[0];
 
 /// A request whose signature has been verified.
-#[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) public_key: SubjectPublicKeyInfo,
     pub(crate) key_type: KeyType,

@@ -5,7 +5,8 @@
 //! good, never a number that is used twice.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::str::FromStr;
 
 use rcgen::{
     CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair, RevocationReason,
@@ -68,10 +69,6 @@ impl Reason {
         }
     }
 
-    fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
-    }
-
     /// Its code; RFC 5280 wants `unspecified` left out rather than written.
     fn code(self) -> Option<RevocationReason> {
         match self {
@@ -81,6 +78,21 @@ impl Reason {
             Self::CessationOfOperation => Some(RevocationReason::CessationOfOperation),
             Self::PrivilegeWithdrawn => Some(RevocationReason::PrivilegeWithdrawn),
         }
+    }
+}
+
+impl FromStr for Reason {
+    type Err = Error;
+
+    fn from_str(word: &str) -> Result<Self> {
+        let unknown = || Error::UnknownWord {
+            word: word.to_owned(),
+            what: "reason",
+        };
+        Self::ALL
+            .into_iter()
+            .find(|reason| reason.as_str() == word)
+            .ok_or_else(unknown)
     }
 }
 
@@ -134,7 +146,7 @@ impl Revoked {
             serial: words.next()?.parse().ok()?,
             since: timestamp::parse(words.next()?)?,
             expires: timestamp::parse(words.next()?)?,
-            reason: Reason::from_word(words.next()?)?,
+            reason: words.next()?.parse().ok()?,
             identity: words.next()?.parse().ok()?,
         };
         words.next().is_none().then_some(entry)
@@ -198,7 +210,7 @@ impl Revocations {
         let signed = self.sign(issuer, now + Duration::days(i64::from(days)), now)?;
         let write = |file: &str, text: &str| {
             storage::write(
-                &path(authority, file),
+                &authority.join(file),
                 text,
                 Secrecy::Public,
                 Overwrite::Replace,
@@ -266,8 +278,4 @@ impl Revocations {
         }
         Some(())
     }
-}
-
-fn path(authority: &Path, file: &str) -> PathBuf {
-    authority.join(file)
 }

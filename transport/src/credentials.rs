@@ -1,0 +1,234 @@
+//! Who we are and whom we trust: PEM files in, TLS 1.3 configurations with mutual certificates out.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use holdfast_protocol::id::{Identity, InvalidId, TrustDomain};
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use rustls::{
+    RootCertStore,
+    client::WebPkiServerVerifier,
+    crypto::CryptoProvider,
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
+};
+use rustls_pki_types::{
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject,
+};
+use serde::Deserialize;
+
+use crate::identity::uri_identity;
+
+/// Where a program's credentials lie.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialFiles {
+    /// Its certificate, with any intermediate ones after it (PEM).
+    pub certificate: PathBuf,
+    /// The certificate's key (PEM).
+    pub key: PathBuf,
+    /// The authority that signs everybody's certificates (PEM).
+    pub authority: PathBuf,
+    /// The authority's list of revoked certificates (PEM); none are taken for revoked without it.
+    pub revoked: Option<PathBuf>,
+}
+
+impl CredentialFiles {
+    /// The same files, with relative paths taken from `base`.
+    pub fn resolve(self, base: &Path) -> Self {
+        Self {
+            certificate: base.join(self.certificate),
+            key: base.join(self.key),
+            authority: base.join(self.authority),
+            revoked: self.revoked.map(|path| base.join(path)),
+        }
+    }
+}
+
+/// Why credentials cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialError {
+    /// A file does not hold what it should.
+    #[error("{}: no {what} could be read: {why}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What was looked for.
+        what: &'static str,
+        /// What went wrong.
+        why: String,
+    },
+    /// The certificate's URI SAN is not one identity of ours.
+    #[error("{}: {why}; issue one with holdfast-certs", path.display())]
+    NoIdentity {
+        /// The certificate.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The pieces do not fit each other.
+    #[error("certificate, key and authority cannot be used together: {0}")]
+    Mismatch(String),
+}
+
+/// A program's certificate, key, authority and list of revoked certificates.
+#[derive(Debug)]
+pub struct Credentials {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    roots: Arc<RootCertStore>,
+    revoked: Vec<CertificateRevocationListDer<'static>>,
+    identity: Identity,
+    trust_domain: TrustDomain,
+}
+
+impl Credentials {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// [`CredentialError`] names the file that is missing or wrong.
+    pub fn load(files: &CredentialFiles) -> Result<Self, CredentialError> {
+        let chain = certificates(&files.certificate)?;
+        let key = PrivateKeyDer::from_pem_file(&files.key)
+            .map_err(|error| unreadable(&files.key, "private key", error))?;
+        let (trust_domain, identity) = own_identity(&files.certificate, &chain)?;
+        let revoked = match &files.revoked {
+            Some(path) => revocation_lists(path)?,
+            None => Vec::new(),
+        };
+        let roots = Arc::new(authorities(&files.authority)?);
+        Ok(Self {
+            chain,
+            key,
+            roots,
+            revoked,
+            identity,
+            trust_domain,
+        })
+    }
+
+    /// Who we are.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Whose certificates we take; also the TLS server name of every relay and allocator.
+    pub fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
+
+    /// The TLS half of an endpoint that accepts connections for any of the `alpn` protocols.
+    ///
+    /// # Errors
+    /// [`CredentialError::Mismatch`] when key and certificate do not belong together.
+    pub fn server(&self, alpn: &[&[u8]]) -> Result<Arc<QuicServerConfig>, CredentialError> {
+        let verifier = WebPkiClientVerifier::builder_with_provider(self.roots.clone(), provider())
+            .with_crls(self.revoked.iter().cloned())
+            .only_check_end_entity_revocation()
+            .allow_unknown_revocation_status()
+            .build()
+            .map_err(mismatch)?;
+        let mut config = rustls::ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(mismatch)?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(self.chain.clone(), self.key.clone_key())
+            .map_err(mismatch)?;
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        // A resumed handshake does not run the verifier again, so a revoked device could come back
+        // with an old ticket. Every connection proves its certificate instead.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(Arc::new(
+            QuicServerConfig::try_from(config).map_err(mismatch)?,
+        ))
+    }
+
+    /// The TLS half of a connection that is dialled for the protocol `alpn`.
+    ///
+    /// # Errors
+    /// [`CredentialError::Mismatch`] when key and certificate do not belong together.
+    pub fn client(&self, alpn: &[u8]) -> Result<Arc<QuicClientConfig>, CredentialError> {
+        let verifier = WebPkiServerVerifier::builder_with_provider(self.roots.clone(), provider())
+            .with_crls(self.revoked.iter().cloned())
+            .only_check_end_entity_revocation()
+            .allow_unknown_revocation_status()
+            .build()
+            .map_err(mismatch)?;
+        let mut config = rustls::ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(mismatch)?
+            .with_webpki_verifier(verifier)
+            .with_client_auth_cert(self.chain.clone(), self.key.clone_key())
+            .map_err(mismatch)?;
+        config.alpn_protocols = vec![alpn.to_vec()];
+        Ok(Arc::new(
+            QuicClientConfig::try_from(config).map_err(mismatch)?,
+        ))
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CredentialError> {
+    let chain: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).and_then(|certificates| certificates.collect());
+    match chain {
+        Ok(chain) if !chain.is_empty() => Ok(chain),
+        Ok(_) => Err(unreadable(path, "certificate", "it holds none")),
+        Err(error) => Err(unreadable(path, "certificate", error)),
+    }
+}
+
+fn authorities(path: &Path) -> Result<RootCertStore, CredentialError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots
+            .add(certificate)
+            .map_err(|error| unreadable(path, "authority", error))?;
+    }
+    Ok(roots)
+}
+
+fn revocation_lists(
+    path: &Path,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, CredentialError> {
+    CertificateRevocationListDer::pem_file_iter(path)
+        .and_then(|lists| lists.collect())
+        .map_err(|error| unreadable(path, "list of revoked certificates", error))
+}
+
+fn own_identity(
+    path: &Path,
+    chain: &[CertificateDer<'_>],
+) -> Result<(TrustDomain, Identity), CredentialError> {
+    let no_identity = |why: String| CredentialError::NoIdentity {
+        path: path.to_owned(),
+        why,
+    };
+    let leaf = chain
+        .first()
+        .ok_or_else(|| no_identity("it is empty".to_owned()))?;
+    uri_identity(leaf).map_err(|violation| no_identity(violation.what))
+}
+
+fn unreadable(path: &Path, what: &'static str, why: impl ToString) -> CredentialError {
+    CredentialError::Unreadable {
+        path: path.to_owned(),
+        what,
+        why: why.to_string(),
+    }
+}
+
+fn mismatch(error: impl ToString) -> CredentialError {
+    CredentialError::Mismatch(error.to_string())
+}
+
+impl From<InvalidId> for CredentialError {
+    fn from(error: InvalidId) -> Self {
+        Self::Mismatch(error.to_string())
+    }
+}

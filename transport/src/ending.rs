@@ -1,0 +1,80 @@
+//! Why a connection ended, in words a log or an app can use.
+
+use holdfast_protocol::close::{CloseCode, Fault};
+use quinn::{ConnectionError, VarInt};
+
+/// The TLS alerts (RFC 8446, section 6) arrive as transport error codes from here on (RFC 9001,
+/// section 4.8).
+const CRYPTO_ERROR: u64 = 0x100;
+
+/// Why a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Ending {
+    /// The other side closed it, and says why.
+    #[error("closed by the other side: {code}{}{reason}", if reason.is_empty() { "" } else { ", " })]
+    Closed {
+        /// The reason.
+        code: CloseCode,
+        /// The reason in the other side's words.
+        reason: String,
+    },
+    /// The handshake failed: a certificate or the protocol was not accepted.
+    #[error("the TLS handshake failed: alert {alert}, {reason}")]
+    Handshake {
+        /// The alert's number (RFC 8446, section 6).
+        alert: u8,
+        /// The alert in words.
+        reason: String,
+    },
+    /// The other side fell silent, or was restarted and knows the connection no more.
+    #[error("lost: {0}")]
+    Lost(String),
+    /// We closed it.
+    #[error("closed by this side")]
+    Ours,
+}
+
+impl Ending {
+    /// Whether trying again with the same certificate would end in the same way.
+    pub fn is_our_fault(&self) -> bool {
+        match self {
+            Self::Closed { code, .. } => {
+                matches!(code.fault(), Fault::Yours)
+                    && !matches!(code, CloseCode::PingTimeout | CloseCode::SlowReader)
+            }
+            Self::Handshake { .. } => true,
+            Self::Lost(_) | Self::Ours => false,
+        }
+    }
+}
+
+impl From<ConnectionError> for Ending {
+    fn from(error: ConnectionError) -> Self {
+        match error {
+            ConnectionError::ApplicationClosed(close) => Self::Closed {
+                code: CloseCode::from(close.error_code.into_inner()),
+                reason: String::from_utf8_lossy(&close.reason).into_owned(),
+            },
+            ConnectionError::ConnectionClosed(close) => {
+                transport(u64::from(close.error_code), close.to_string())
+            }
+            ConnectionError::TransportError(error) => {
+                transport(u64::from(error.code), error.to_string())
+            }
+            ConnectionError::LocallyClosed => Self::Ours,
+            other => Self::Lost(other.to_string()),
+        }
+    }
+}
+
+fn transport(code: u64, reason: String) -> Ending {
+    match u8::try_from(code.wrapping_sub(CRYPTO_ERROR)) {
+        Ok(alert) => Ending::Handshake { alert, reason },
+        Err(_) => Ending::Lost(reason),
+    }
+}
+
+/// A close code as quinn takes it.
+pub fn error_code(code: CloseCode) -> VarInt {
+    VarInt::from_u64(code.value()).unwrap_or(VarInt::MAX)
+}

@@ -1,0 +1,122 @@
+//! Sockets, windows and timeouts.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use holdfast_protocol::id::TrustDomain;
+use quinn::{
+    ClientConfig, Connecting, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig,
+    VarInt,
+    crypto::rustls::{QuicClientConfig, QuicServerConfig},
+};
+
+use crate::Ending;
+
+/// QUIC's own idle timeout. Above the deadline of a device at the longest ping interval
+/// (1.5 × 600 s + 10 s), so that the protocol's heartbeat decides, and not QUIC.
+const IDLE_TIMEOUT_MS: u32 = 960_000;
+
+/// How many connections may wait for the accepting side before further ones are turned away.
+const MAX_INCOMING: usize = 1024;
+
+/// Bytes held for one connection that is not accepted yet: some early packets, no payload.
+const INCOMING_BUFFER: u64 = 64 * 1024;
+
+/// Bytes held for all connections that are not accepted yet.
+const INCOMING_BUFFER_TOTAL: u64 = 16 * 1024 * 1024;
+
+/// Received and not yet read, one stream: a bandwidth of 1.6 MB/s at a round trip of 80 ms.
+const STREAM_WINDOW: u32 = 128 * 1024;
+
+/// Received and not yet read, one connection: a bulk body never blocks the control stream.
+const CONNECTION_WINDOW: u32 = 512 * 1024;
+
+/// Sent and not yet acknowledged, one connection.
+const SEND_WINDOW: u64 = 512 * 1024;
+
+/// Streams of its own that a peer may have open: bulk bodies in flight.
+const BULK_STREAMS: u32 = 4;
+
+/// Bytes of datagrams held: pings and pongs, of which one at a time matters.
+const DATAGRAM_BUFFER: usize = 8 * 1024;
+
+/// How many bidirectional streams the other side may open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requests {
+    /// One: the control stream of a session or of a link between relays.
+    Control,
+    /// Many short ones: exchanges with the allocator.
+    Exchanges,
+}
+
+/// Binds an endpoint that accepts connections, and may dial.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn bind_server(
+    address: SocketAddr,
+    tls: Arc<QuicServerConfig>,
+    requests: Requests,
+) -> io::Result<Endpoint> {
+    Endpoint::server(server_config(tls, requests), address)
+}
+
+/// What an accepting endpoint is configured with; also to exchange the certificates of a running
+/// one ([`Endpoint::set_server_config`]).
+pub fn server_config(tls: Arc<QuicServerConfig>, requests: Requests) -> ServerConfig {
+    let mut config = ServerConfig::with_crypto(tls);
+    config
+        .transport_config(Arc::new(transport(requests)))
+        .max_incoming(MAX_INCOMING)
+        .incoming_buffer_size(INCOMING_BUFFER)
+        .incoming_buffer_size_total(INCOMING_BUFFER_TOTAL)
+        .migration(true);
+    config
+}
+
+/// Binds an endpoint that only dials.
+///
+/// # Errors
+/// When no socket can be had.
+pub fn bind_client(address: SocketAddr) -> io::Result<Endpoint> {
+    let socket = std::net::UdpSocket::bind(address)?;
+    let runtime = quinn::default_runtime()
+        .ok_or_else(|| io::Error::other("an endpoint needs a running tokio runtime"))?;
+    Endpoint::new(EndpointConfig::default(), None, socket, runtime)
+}
+
+/// Dials one address. Every relay and allocator answers to the trust domain as its TLS name.
+///
+/// # Errors
+/// [`Ending::Lost`] when the address cannot be dialled from this endpoint.
+pub fn dial(
+    endpoint: &Endpoint,
+    tls: Arc<QuicClientConfig>,
+    address: SocketAddr,
+    trust_domain: &TrustDomain,
+) -> Result<Connecting, Ending> {
+    let mut config = ClientConfig::new(tls);
+    config.transport_config(Arc::new(transport(Requests::Control)));
+    endpoint
+        .connect_with(config, address, trust_domain.as_str())
+        .map_err(|error| Ending::Lost(format!("cannot dial {address}: {error}")))
+}
+
+fn transport(requests: Requests) -> TransportConfig {
+    let mut config = TransportConfig::default();
+    config
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))))
+        .keep_alive_interval(None)
+        .max_concurrent_bidi_streams(VarInt::from_u32(match requests {
+            Requests::Control => 1,
+            Requests::Exchanges => 8,
+        }))
+        .max_concurrent_uni_streams(VarInt::from_u32(BULK_STREAMS))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .send_window(SEND_WINDOW)
+        .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
+        .datagram_send_buffer_size(DATAGRAM_BUFFER)
+        // The first guess at the round trip decides how soon a lost first packet is repeated.
+        .initial_rtt(Duration::from_millis(200));
+    config
+}

@@ -1,1 +1,3 @@
 //! The net harness and the integration tests.
+
+pub mod link;

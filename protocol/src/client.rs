@@ -20,8 +20,8 @@ use crate::{
     heartbeat::{Beat, Observation, PingSchedule, Pinger, millis},
     id::{Agent, Lane, Name},
     limits::{
-        MAX_BULK_BODY, MAX_CONTROL_PAYLOAD, MAX_DATAGRAM, MAX_HEADER, MAX_MESSAGE_BODY,
-        WELCOME_TIMEOUT,
+        BULK_DELIVERY_WINDOW, MAX_BULK_BODY, MAX_CONTROL_PAYLOAD, MAX_DATAGRAM, MAX_HEADER,
+        MAX_MESSAGE_BODY, WELCOME_TIMEOUT,
     },
     message::{Ack, Allow, Allowed, Deliver, Gap, GoAway, Hello, Pong, Receipt, Submit, Welcome},
     time::Time,
@@ -87,7 +87,8 @@ pub enum NotNow {
     /// There is no session yet, or no more.
     #[error("the session is not attached")]
     NotAttached,
-    /// As many messages of the lane are unanswered as the relay allows.
+    /// As many messages of the lane are unanswered as the relay allows, or the oldest of them lies
+    /// as far back.
     #[error("the window is full: wait for receipts")]
     WindowFull,
     /// The relay takes no body as large.
@@ -101,7 +102,11 @@ pub enum NotNow {
 #[derive(Debug)]
 enum Phase {
     Idle,
-    Greeting { until: Time },
+    Greeting {
+        until: Time,
+        /// Streams that overtook the welcome: QUIC keeps no order between streams.
+        early: Vec<Bytes>,
+    },
     Attached(Attached),
     Closed,
 }
@@ -112,6 +117,16 @@ struct Attached {
     window: usize,
     max_body: usize,
     unanswered: [BTreeSet<u64>; 2],
+}
+
+impl Attached {
+    /// Whether the relay's window has room for a message: neither may too many be unanswered, nor
+    /// may it lie too far from the oldest of them.
+    fn has_room(&self, lane: Lane, seq: u64) -> bool {
+        let unanswered = &self.unanswered[lane as usize];
+        let oldest = unanswered.first().copied().unwrap_or(seq);
+        unanswered.len() < self.window && seq.saturating_sub(oldest) < self.window as u64
+    }
 }
 
 /// The device's half of one session.
@@ -138,6 +153,7 @@ impl Client {
     pub fn start(&mut self, now: Time) {
         self.phase = Phase::Greeting {
             until: now + WELCOME_TIMEOUT,
+            early: Vec::new(),
         };
         let hello = Hello {
             agent: self.config.agent.clone(),
@@ -150,6 +166,9 @@ impl Client {
 
     /// Takes bytes of the control stream.
     pub fn handle_control(&mut self, now: Time, bytes: Bytes) {
+        if self.is_closed() {
+            return;
+        }
         self.reader.push(bytes);
         while !self.is_closed() {
             let handled = match self.reader.next() {
@@ -163,17 +182,17 @@ impl Client {
 
     /// Takes a whole unidirectional stream, in the order in which the relay opened them.
     pub fn handle_bulk(&mut self, bytes: Bytes) {
-        if self.is_closed() {
-            return;
-        }
-        let handled =
-            RawFrame::whole(bytes, MAX_HEADER + MAX_BULK_BODY).and_then(|frame| match frame.kind {
-                FrameType::Deliver => self.handle_deliver(Lane::Bulk, &frame),
-                FrameType::Unknown(_) => Ok(()),
-                kind => Err(Violation::unexpected(format!(
-                    "{kind} on a stream of its own"
-                ))),
-            });
+        let handled = match &mut self.phase {
+            Phase::Closed => return,
+            Phase::Greeting { early, .. } if early.len() < BULK_DELIVERY_WINDOW => {
+                early.push(bytes);
+                return;
+            }
+            Phase::Idle | Phase::Greeting { .. } => {
+                Err(Violation::unexpected("messages before the welcome"))
+            }
+            Phase::Attached(_) => self.handle_stream(bytes),
+        };
         self.close_on_violation(handled);
     }
 
@@ -193,7 +212,7 @@ impl Client {
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Time) {
         match &mut self.phase {
-            Phase::Greeting { until } if now >= *until => {
+            Phase::Greeting { until, .. } if now >= *until => {
                 self.close(Violation::new(CloseCode::Unresponsive, "no welcome came"));
             }
             Phase::Attached(attached) => match attached.pinger.poll(now) {
@@ -212,7 +231,7 @@ impl Client {
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub fn deadline(&self) -> Option<Time> {
         match &self.phase {
-            Phase::Greeting { until } => Some(*until),
+            Phase::Greeting { until, .. } => Some(*until),
             Phase::Attached(attached) => Some(attached.pinger.deadline()),
             Phase::Idle | Phase::Closed => None,
         }
@@ -242,11 +261,10 @@ impl Client {
             });
         }
         let lane = Lane::for_body(body.len());
-        let unanswered = &mut attached.unanswered[lane as usize];
-        if unanswered.len() >= attached.window {
+        if !attached.has_room(lane, submit.seq) {
             return Err(NotNow::WindowFull);
         }
-        unanswered.insert(submit.seq);
+        attached.unanswered[lane as usize].insert(submit.seq);
         let encoded = frame::encode_with_body(&submit, body);
         match lane {
             Lane::Message => self.push_control(encoded),
@@ -294,27 +312,49 @@ impl Client {
     }
 
     fn handle_frame(&mut self, now: Time, frame: &RawFrame) -> Result<(), Violation> {
-        match (frame.kind, self.is_attached()) {
+        match (frame.kind, &self.phase) {
             (FrameType::Unknown(_), _) => Ok(()),
-            (FrameType::Welcome, false) => self.handle_welcome(now, frame.header()?),
-            (FrameType::Receipt, true) => self.handle_receipt(frame.header()?),
-            (FrameType::Deliver, true) => self.handle_deliver(Lane::Message, frame),
-            (FrameType::Gap, true) => self.event(Event::Gap(frame.header()?)),
-            (FrameType::GoAway, true) => self.event(Event::GoAway(frame.header()?)),
-            (FrameType::Allowed, true) => self.event(Event::Allowed(frame.header()?)),
-            (kind, _) => Err(Violation::unexpected(format!("{kind} from a relay"))),
+            (FrameType::Welcome, Phase::Greeting { .. }) => {
+                self.handle_welcome(now, frame.header()?)
+            }
+            (FrameType::Receipt, Phase::Attached(_)) => self.handle_receipt(frame.header()?),
+            (FrameType::Deliver, Phase::Attached(_)) => self.handle_deliver(Lane::Message, frame),
+            (FrameType::Gap, Phase::Attached(_)) => self.event(Event::Gap(frame.header()?)),
+            (FrameType::GoAway, Phase::Attached(_)) => self.event(Event::GoAway(frame.header()?)),
+            (FrameType::Allowed, Phase::Attached(_)) => self.event(Event::Allowed(frame.header()?)),
+            (kind, Phase::Attached(_)) => {
+                Err(Violation::unexpected(format!("{kind} from a relay")))
+            }
+            (kind, _) => Err(Violation::unexpected(format!("{kind} before the welcome"))),
+        }
+    }
+
+    fn handle_stream(&mut self, bytes: Bytes) -> Result<(), Violation> {
+        let frame = RawFrame::whole(bytes, MAX_HEADER + MAX_BULK_BODY)?;
+        match frame.kind {
+            FrameType::Deliver => self.handle_deliver(Lane::Bulk, &frame),
+            FrameType::Unknown(_) => Ok(()),
+            kind => Err(Violation::unexpected(format!(
+                "{kind} on a stream of its own"
+            ))),
         }
     }
 
     fn handle_welcome(&mut self, now: Time, welcome: Welcome) -> Result<(), Violation> {
-        self.phase = Phase::Attached(Attached {
+        let attached = Phase::Attached(Attached {
             pinger: Pinger::new(self.config.pings, now),
             window: welcome.window.into(),
             max_body: welcome.max_body as usize,
             unanswered: Default::default(),
         });
+        let greeting = std::mem::replace(&mut self.phase, attached);
         self.event(Event::Welcomed(welcome))?;
         self.handle_timeout(now);
+        if let Phase::Greeting { early, .. } = greeting {
+            early
+                .into_iter()
+                .try_for_each(|bytes| self.handle_stream(bytes))?;
+        }
         Ok(())
     }
 
@@ -326,9 +366,6 @@ impl Client {
     }
 
     fn handle_deliver(&mut self, lane: Lane, frame: &RawFrame) -> Result<(), Violation> {
-        if !self.is_attached() {
-            return Err(Violation::unexpected("a message before the welcome"));
-        }
         let (deliver, body) = frame.decode::<Deliver>()?;
         if lane == Lane::Message && body.len() > MAX_MESSAGE_BODY {
             return Err(Violation::oversized("a large body on the control stream"));

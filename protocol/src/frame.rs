@@ -12,7 +12,7 @@
 //! Frame types without a body refuse left-over bytes. A type that the reader does not know is
 //! skipped by its length, so that a later version can add one.
 
-use std::fmt;
+use std::{cmp::Ordering, fmt};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
@@ -223,31 +223,78 @@ impl RawFrame {
     /// Reads the one frame that `bytes` are: a datagram, or a stream of its own.
     ///
     /// # Errors
-    /// A [`Violation`] when there is less than a frame, or more.
-    pub fn whole(bytes: Bytes, limit: usize) -> Result<Self, Violation> {
-        let mut reader = FrameReader::new(limit);
-        reader.push(bytes);
-        let frame = reader
-            .next()?
-            .ok_or_else(|| Violation::malformed("the frame was cut off"))?;
-        if reader.is_empty() {
-            Ok(frame)
-        } else {
-            Err(Violation::malformed(format!(
+    /// A [`Violation`] when there is less than a frame, or more, or a payload over `limit` bytes.
+    pub fn whole(mut bytes: Bytes, limit: usize) -> Result<Self, Violation> {
+        let cut_off = || Violation::malformed("the frame was cut off");
+        let envelope = Envelope::read(&bytes, limit)?.ok_or_else(cut_off)?;
+        match bytes.len().cmp(&envelope.frame_len()) {
+            Ordering::Less => Err(cut_off()),
+            Ordering::Equal => Ok(envelope.cut(&mut bytes)),
+            Ordering::Greater => Err(Violation::malformed(format!(
                 "{}: bytes after the only frame",
-                frame.kind
-            )))
+                envelope.kind
+            ))),
         }
     }
 }
 
-/// Cuts a stream of bytes into frames. Holds at most one unfinished frame.
+/// What stands before the payload.
+struct Envelope {
+    kind: FrameType,
+    /// How many bytes type and length take.
+    prefix: usize,
+    length: usize,
+}
+
+impl Envelope {
+    /// The envelope at the beginning of `bytes`, if all of it has come.
+    fn read(bytes: &[u8], limit: usize) -> Result<Option<Self>, Violation> {
+        let Some((&kind, rest)) = bytes.split_first() else {
+            return Ok(None);
+        };
+        let kind = FrameType::from(kind);
+        let Some((length, size)) = take_varint(rest, kind)? else {
+            return Ok(None);
+        };
+        if length > limit {
+            return Err(Violation::oversized(format!(
+                "{kind}: {length} bytes, {limit} at most"
+            )));
+        }
+        Ok(Some(Self {
+            kind,
+            prefix: 1 + size,
+            length,
+        }))
+    }
+
+    fn frame_len(&self) -> usize {
+        self.prefix + self.length
+    }
+
+    /// Takes the frame from the front of `bytes`, which hold all of it.
+    fn cut(self, bytes: &mut Bytes) -> RawFrame {
+        bytes.advance(self.prefix);
+        RawFrame {
+            kind: self.kind,
+            payload: bytes.split_to(self.length),
+        }
+    }
+}
+
+/// Cuts a stream of bytes into frames.
+///
+/// Whole frames are cut from what was pushed without a copy. Only the beginning of a frame whose
+/// end has not come is copied, once, to where the rest is appended; so the work is linear in the
+/// bytes however they are cut, memory grows with what has come and not with what a length
+/// announces, and once [`next`](Self::next) has no more, less than one frame is held and no
+/// pushed buffer is kept alive for its sake.
 #[derive(Debug)]
 pub struct FrameReader {
     limit: usize,
-    /// Received and not yet handed out; whole frames are cut from it without a copy.
+    /// Received and not yet handed out.
     ready: Bytes,
-    /// The beginning of a frame whose end has not come.
+    /// The beginning of a frame whose end had not come; if this is not empty, `ready` is.
     partial: BytesMut,
 }
 
@@ -263,13 +310,12 @@ impl FrameReader {
 
     /// Takes the next bytes of the stream. Call [`next`](Self::next) until it has no more.
     pub fn push(&mut self, bytes: Bytes) {
-        if self.partial.is_empty() && self.ready.is_empty() {
+        if self.is_empty() {
             self.ready = bytes;
             return;
         }
-        self.partial.extend_from_slice(&self.ready);
+        self.set_aside();
         self.partial.extend_from_slice(&bytes);
-        self.ready = std::mem::take(&mut self.partial).freeze();
     }
 
     /// Whether every byte that came has been handed out.
@@ -286,46 +332,34 @@ impl FrameReader {
         reason = "fallible, and not an iterator: more may come"
     )]
     pub fn next(&mut self) -> Result<Option<RawFrame>, Violation> {
-        let Some((kind, prefix, length)) = self.envelope()? else {
-            return Ok(None);
+        let held = if self.partial.is_empty() {
+            &self.ready[..]
+        } else {
+            &self.partial[..]
         };
-        if self.ready.len() < prefix + length {
-            self.set_aside(prefix + length);
-            return Ok(None);
+        match Envelope::read(held, self.limit)? {
+            Some(envelope) if envelope.frame_len() <= held.len() => {
+                self.complete();
+                Ok(Some(envelope.cut(&mut self.ready)))
+            }
+            _ => {
+                self.set_aside();
+                Ok(None)
+            }
         }
-        self.ready.advance(prefix);
-        Ok(Some(RawFrame {
-            kind,
-            payload: self.ready.split_to(length),
-        }))
     }
 
-    /// The type, the size of type and length, and the length, if they have come.
-    fn envelope(&self) -> Result<Option<(FrameType, usize, usize)>, Violation> {
-        let Some((&kind, rest)) = self.ready.split_first() else {
-            return Ok(None);
-        };
-        let kind = FrameType::from(kind);
-        let Some((length, size)) = take_varint(rest, kind)? else {
-            return Ok(None);
-        };
-        if length > self.limit {
-            let limit = self.limit;
-            return Err(Violation::oversized(format!(
-                "{kind}: {length} bytes, {limit} at most"
-            )));
+    /// What was unfinished is not any more: it can be cut.
+    fn complete(&mut self) {
+        if !self.partial.is_empty() {
+            self.ready = std::mem::take(&mut self.partial).freeze();
         }
-        Ok(Some((kind, 1 + size, length)))
     }
 
-    /// Keeps an unfinished frame where the rest of it can be appended without copying it again.
-    fn set_aside(&mut self, size: usize) {
+    /// Keeps what is unfinished where the rest of it can be appended.
+    fn set_aside(&mut self) {
         let begun = std::mem::take(&mut self.ready);
-        self.partial = begun
-            .try_into_mut()
-            .unwrap_or_else(|shared| BytesMut::from(&shared[..]));
-        self.partial
-            .reserve(size.saturating_sub(self.partial.len()));
+        self.partial.extend_from_slice(&begun);
     }
 }
 
@@ -428,6 +462,46 @@ mod tests {
     }
 
     #[test]
+    fn a_length_that_is_only_announced_takes_no_memory() {
+        let announced = Bytes::from_static(&[0x03, 0xff, 0xff, 0xff, 0x7f]);
+        let mut reader = FrameReader::new(usize::MAX);
+        reader.push(announced.clone());
+        assert_eq!(reader.next(), Ok(None));
+        assert!(reader.partial.capacity() < 1024);
+        assert_eq!(
+            RawFrame::whole(announced.clone(), usize::MAX),
+            Err(Violation::malformed("the frame was cut off"))
+        );
+    }
+
+    #[test]
+    fn a_beginning_does_not_keep_the_buffer_it_came_in() {
+        let mut buffer = BytesMut::zeroed(64 * 1024);
+        buffer[..2].copy_from_slice(&[0x03, 64]);
+        let chunk = buffer.freeze();
+        let mut reader = FrameReader::new(64);
+        reader.push(chunk.slice(..2));
+        assert_eq!(reader.next(), Ok(None));
+        assert!(chunk.is_unique());
+    }
+
+    /// Were each piece to copy what came before it, this would move 256 GiB.
+    #[test]
+    fn a_large_frame_in_small_pieces_costs_linear_work() {
+        const BODY: usize = 4 * 1024 * 1024;
+        let body = Bytes::from(vec![7; BODY]);
+        let wire = encode_with_body(&Submit::example(), body.clone()).concat();
+        let mut reader = FrameReader::new(2 * BODY);
+        for piece in wire.chunks(32) {
+            assert_eq!(reader.next(), Ok(None));
+            reader.push(Bytes::copy_from_slice(piece));
+        }
+        let (_, read) = reader.next().unwrap().unwrap().decode::<Submit>().unwrap();
+        assert_eq!(read, body);
+        assert!(reader.is_empty());
+    }
+
+    #[test]
     fn bytes_left_over_are_malformed() {
         let frame = RawFrame {
             kind: FrameType::Ack,
@@ -461,6 +535,7 @@ mod tests {
                     }
                 }
                 prop_assert!(reader.partial.len() <= 105);
+                prop_assert!(reader.ready.is_empty());
             }
         }
     }

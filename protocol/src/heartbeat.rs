@@ -53,10 +53,8 @@ pub struct Pinger {
     next_seq: u32,
     /// When there is something to do.
     due: Time,
-    /// Pings sent since the last answer, the first of them with its moment.
-    unanswered: u8,
-    /// When the ping that carries `next_seq - 1` was sent.
-    sent: Time,
+    /// When each ping since the last answer was sent; the last of them carries `next_seq - 1`.
+    unanswered: Vec<Time>,
 }
 
 impl Pinger {
@@ -66,8 +64,7 @@ impl Pinger {
             schedule,
             next_seq: 0,
             due: now,
-            unanswered: 0,
-            sent: now,
+            unanswered: Vec::new(),
         }
     }
 
@@ -81,11 +78,10 @@ impl Pinger {
         if now < self.due {
             return Beat::Rest;
         }
-        if self.unanswered >= self.schedule.attempts {
+        if self.unanswered.len() >= self.schedule.attempts.into() {
             return Beat::Lost;
         }
-        self.unanswered += 1;
-        self.sent = now;
+        self.unanswered.push(now);
         self.due = now + self.schedule.timeout;
         let seq = self.next_seq;
         self.next_seq = seq.wrapping_add(1);
@@ -95,23 +91,26 @@ impl Pinger {
         })
     }
 
-    /// Pings at the next poll, whatever the interval.
+    /// Pings at the next poll, whatever the interval: something suggests that the path has changed.
+    /// The count of attempts begins anew, because earlier pings went out on the old path; so call
+    /// this for an event and not in a loop, or a loss is never noticed.
     pub fn ping_now(&mut self, now: Time) {
-        if self.unanswered == 0 {
-            self.due = now;
-        }
+        self.unanswered.clear();
+        self.due = now;
     }
 
-    /// Takes an answer, and tells the round trip if it answers the latest ping.
+    /// Takes an answer, and tells the round trip. An answer to any ping since the last answer shows
+    /// that the relay is there: on a path slower than the timeout no other ever comes.
     pub fn pong(&mut self, now: Time, pong: Pong) -> Option<Observation> {
-        if self.unanswered == 0 || pong.seq != self.next_seq.wrapping_sub(1) {
-            return None;
-        }
-        self.unanswered = 0;
-        self.due = self.sent + self.schedule.interval;
+        let age = self.next_seq.wrapping_sub(pong.seq) as usize;
+        let index = self.unanswered.len().checked_sub(age)?;
+        let answered = *self.unanswered.get(index)?;
+        let last = *self.unanswered.last()?;
+        self.unanswered.clear();
+        self.due = last + self.schedule.interval;
         Some(Observation {
             address: pong.observed,
-            round_trip: now.since(self.sent),
+            round_trip: now.since(answered),
         })
     }
 }
@@ -221,13 +220,54 @@ mod tests {
             pinger.poll(secs(2)),
             Beat::Ping(Ping { seq: 1, .. })
         ));
-        assert_eq!(
-            answer(&mut pinger, secs(2), 0),
-            None,
-            "an answer to an older ping"
-        );
         assert!(answer(&mut pinger, secs(2), 1).is_some());
         assert_eq!(pinger.deadline(), secs(27));
+    }
+
+    #[test]
+    fn a_path_slower_than_the_timeout_is_not_taken_for_loss() {
+        let mut pinger = Pinger::new(PingSchedule::default(), Time::ZERO);
+        pinger.poll(Time::ZERO);
+        pinger.poll(secs(2));
+        let seen = answer(&mut pinger, secs(3), 0).unwrap();
+        assert_eq!(seen.round_trip, Duration::from_secs(3));
+        assert_eq!(
+            pinger.deadline(),
+            secs(27),
+            "the interval runs from the last ping"
+        );
+        assert_eq!(answer(&mut pinger, secs(5), 1), None, "nothing is awaited");
+    }
+
+    #[test]
+    fn a_changed_path_is_asked_at_once_and_three_times() {
+        let mut pinger = Pinger::new(PingSchedule::default(), Time::ZERO);
+        pinger.poll(Time::ZERO);
+        pinger.ping_now(secs(1));
+        for (at, seq) in [(1, 1), (3, 2), (5, 3)] {
+            assert!(matches!(pinger.poll(secs(at)), Beat::Ping(ping) if ping.seq == seq));
+        }
+        assert_eq!(
+            answer(&mut pinger, secs(6), 0),
+            None,
+            "it came by the old path"
+        );
+        assert_eq!(pinger.poll(secs(7)), Beat::Lost);
+    }
+
+    #[test]
+    fn an_answer_to_no_ping_is_none() {
+        let mut pinger = Pinger::new(PingSchedule::default(), Time::ZERO);
+        assert_eq!(
+            answer(&mut pinger, Time::ZERO, u32::MAX),
+            None,
+            "none was sent"
+        );
+        pinger.poll(Time::ZERO);
+        for seq in [1, 7, u32::MAX] {
+            assert_eq!(answer(&mut pinger, secs(1), seq), None, "{seq}");
+        }
+        assert!(answer(&mut pinger, secs(1), 0).is_some());
     }
 
     #[test]

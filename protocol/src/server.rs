@@ -120,6 +120,9 @@ impl Server {
 
     /// Takes bytes of the control stream.
     pub fn handle_control(&mut self, now: Time, bytes: Bytes) {
+        if self.is_closed() {
+            return;
+        }
         self.reader.push(bytes);
         while !self.is_closed() {
             let handled = match self.reader.next() {
@@ -315,12 +318,7 @@ impl Server {
             )));
         }
         if let Phase::Attached { unanswered, .. } = &mut self.phase {
-            let unanswered = &mut unanswered[lane as usize];
-            unanswered.insert(submit.seq);
-            if unanswered.len() as u64 > WINDOW {
-                let what = format!("more than {WINDOW} unanswered messages");
-                return Err(Violation::new(CloseCode::WindowExceeded, what));
-            }
+            admit(&mut unanswered[lane as usize], submit.seq)?;
         }
         self.event(Event::Submit { lane, submit, body })
     }
@@ -353,4 +351,17 @@ impl Server {
             self.close(violation);
         }
     }
+}
+
+/// Counts a message as unanswered, if the window has room for it.
+fn admit(unanswered: &mut BTreeSet<u64>, seq: u64) -> Result<(), Violation> {
+    unanswered.insert(seq);
+    let oldest = unanswered.first().copied().unwrap_or(seq);
+    let newest = unanswered.last().copied().unwrap_or(seq);
+    // Distinct numbers within the span cannot be more than the span.
+    if newest - oldest < WINDOW {
+        return Ok(());
+    }
+    let what = format!("{newest} was sent while {oldest} is unanswered; the window is {WINDOW}");
+    Err(Violation::new(CloseCode::WindowExceeded, what))
 }

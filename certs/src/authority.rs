@@ -14,10 +14,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SubjectPublicKeyInfo,
-};
+use rcgen::{Issuer, KeyPair, PublicKeyData};
 use time::{Duration, OffsetDateTime};
 use x509_parser::certificate::X509Certificate;
 
@@ -26,6 +23,8 @@ use crate::error::{Error, Result};
 use crate::identity::{Identity, TrustDomain};
 use crate::key::{self, KeyType};
 use crate::ledger::Ledger;
+use crate::pem;
+use crate::profile::{self, Validity};
 use crate::request::Request;
 use crate::revocation::{self, Reason, Revocations, Revoked};
 use crate::serial::Serial;
@@ -45,10 +44,6 @@ const CLOCK_SKEW: Duration = Duration::HOUR;
 
 const KEY: &str = "authority.key";
 const LOCK: &str = "authority.lock";
-const ORGANISATION: &str = "Holdfast";
-
-/// The longest common name X.509 allows, in characters (RFC 5280 appendix A.1).
-const MAX_COMMON_NAME: usize = 64;
 
 /// What can be chosen about a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,8 +131,11 @@ impl Authority {
         set_aside(dir, now)?;
 
         let pair = key::generate(key_type)?;
-        let serial = Serial::random()?;
-        let certificate = own_params(trust_domain, serial, now)?.self_signed(&pair)?;
+        let validity = Validity {
+            from: now - CLOCK_SKEW,
+            until: now + Duration::days(i64::from(AUTHORITY_DAYS)),
+        };
+        let certificate = profile::authority(trust_domain, validity)?.self_signed(&pair)?;
         let write = |file: &str, text: &str, secrecy| {
             storage::write(&dir.join(file), text, secrecy, Overwrite::Never)
         };
@@ -163,16 +161,26 @@ impl Authority {
     pub fn open(dir: &Path) -> Result<Self> {
         let certificate_pem = storage::read_if_present(&dir.join(Self::CERTIFICATE))?
             .ok_or_else(|| Error::NoAuthority(dir.to_owned()))?;
-        let pair = key::read(&storage::read(&dir.join(KEY))?)?;
+        let key_path = dir.join(KEY);
+        let why = "it does not hold exactly one P-256 or Ed25519 private key";
+        let pair = key::read(&storage::read(&key_path)?).map_err(|_| Error::NotAnAuthority {
+            path: key_path,
+            why,
+        })?;
         Self::assemble(dir, certificate_pem, pair)
     }
 
     fn assemble(dir: &Path, certificate_pem: String, pair: KeyPair) -> Result<Self> {
         let path = dir.join(Self::CERTIFICATE);
-        let labels = [crate::pem::CERTIFICATE];
-        let certificate_der = crate::pem::single(&certificate_pem, &labels, labels[0])?;
-        let parsed = certificate::parse(&certificate_der)?;
-        let trust_domain = own_trust_domain(&parsed, &path)?;
+        let refuse = |why| Error::NotAnAuthority {
+            path: path.clone(),
+            why,
+        };
+        let certificate_der = pem::single(&certificate_pem, &[pem::CERTIFICATE], pem::CERTIFICATE)
+            .map_err(|_| refuse("it does not hold exactly one certificate"))?;
+        let parsed = certificate::parse(&certificate_der)
+            .map_err(|_| refuse("its certificate is damaged"))?;
+        let trust_domain = own_trust_domain(&parsed).map_err(refuse)?;
         if !key::belongs(&pair, parsed.public_key()) {
             return Err(Error::ForeignAuthorityKey(dir.join(KEY)));
         }
@@ -362,10 +370,12 @@ impl Authority {
     ) -> Result<Signed> {
         check_days(days)?;
         self.check_valid(now)?;
-        let params = self.leaf_params(identity, days, now)?;
-        // Parsed once more so that a key the library would encode wrongly never gets a signature.
-        let public_key = SubjectPublicKeyInfo::from_der(&public_key.subject_public_key_info())?;
-        let signed = params.signed_by(&public_key, &self.issuer)?;
+        let validity = Validity {
+            from: (now - CLOCK_SKEW).max(self.not_before),
+            until: (now + Duration::days(i64::from(days))).min(self.not_after),
+        };
+        let params = profile::identity(identity, &self.trust_domain, validity)?;
+        let signed = params.signed_by(public_key, &self.issuer)?;
         let certificate = Certificate::from_der(signed.der().to_vec())?;
         let certificate_pem = signed.pem();
         self.ledger().record(certificate.serial, &certificate_pem)?;
@@ -373,25 +383,6 @@ impl Authority {
             certificate_pem,
             certificate,
         })
-    }
-
-    fn leaf_params(
-        &self,
-        identity: &Identity,
-        days: u32,
-        now: OffsetDateTime,
-    ) -> Result<CertificateParams> {
-        let mut params = CertificateParams::default();
-        params.serial_number = Some(SerialNumber::from_slice(Serial::random()?.as_bytes()));
-        params.not_before = (now - CLOCK_SKEW).max(self.not_before);
-        params.not_after = (now + Duration::days(i64::from(days))).min(self.not_after);
-        params.distinguished_name = subject(identity);
-        params.subject_alt_names = alternative_names(identity, &self.trust_domain)?;
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = purposes(identity);
-        params.use_authority_key_identifier_extension = true;
-        Ok(params)
     }
 
     /// Reads a certificate and makes sure that this authority signed it.
@@ -490,72 +481,18 @@ fn set_aside(dir: &Path, now: OffsetDateTime) -> Result<()> {
     Ok(())
 }
 
-/// What the authority's own certificate says: an authority for its trust domain and nothing else, that
-/// cannot make further authorities.
-fn own_params(
-    trust_domain: &TrustDomain,
-    serial: Serial,
-    now: OffsetDateTime,
-) -> Result<CertificateParams> {
-    let mut params = CertificateParams::default();
-    params.serial_number = Some(SerialNumber::from_slice(serial.as_bytes()));
-    params.not_before = now - CLOCK_SKEW;
-    params.not_after = now + Duration::days(i64::from(AUTHORITY_DAYS));
-    // Verifiers find a revocation list by its issuer's name: two authorities of one trust domain, as
-    // there are while one takes over from the other, must not share it.
-    let name = format!("authority {}", &serial.to_string()[..16]);
-    params.distinguished_name = distinguished_name(Some(name));
-    params.subject_alt_names = vec![SanType::URI(trust_domain.uri().try_into()?)];
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    Ok(params)
-}
-
-/// Reads the trust domain off an authority's certificate, and that it is one.
-fn own_trust_domain(certificate: &X509Certificate<'_>, path: &Path) -> Result<TrustDomain> {
-    let refuse = |why| Error::NotAnAuthority {
-        path: path.to_owned(),
-        why,
-    };
+/// Reads the trust domain off an authority's certificate, or says why it is none.
+fn own_trust_domain(
+    certificate: &X509Certificate<'_>,
+) -> std::result::Result<TrustDomain, &'static str> {
     if !certificate.is_ca() {
-        return Err(refuse("it is a certificate for a single identity"));
+        return Err("it is a certificate for a single identity");
     }
-    match certificate::uris(certificate)?.as_slice() {
-        [uri] => TrustDomain::from_uri(uri).map_err(|_| refuse("its URI names no trust domain")),
-        _ => Err(refuse("it does not carry exactly one spiffe:// URI")),
+    match certificate::uris(certificate)
+        .unwrap_or_default()
+        .as_slice()
+    {
+        [uri] => TrustDomain::from_uri(uri).map_err(|_| "its URI names no trust domain"),
+        _ => Err("it does not carry exactly one spiffe:// URI"),
     }
-}
-
-/// A certificate's subject: for people to read, never an identity.
-fn subject(identity: &Identity) -> DistinguishedName {
-    let name = format!("{}/{}", identity.kind(), identity.name());
-    distinguished_name((name.len() <= MAX_COMMON_NAME).then_some(name))
-}
-
-fn distinguished_name(common_name: Option<String>) -> DistinguishedName {
-    let mut name = DistinguishedName::new();
-    name.push(DnType::OrganizationName, ORGANISATION);
-    if let Some(common_name) = common_name {
-        name.push(DnType::CommonName, common_name);
-    }
-    name
-}
-
-/// The identity, and for servers the trust domain: all of a fleet share one TLS server name, so that a
-/// session ticket from one is good at the others.
-fn alternative_names(identity: &Identity, trust_domain: &TrustDomain) -> Result<Vec<SanType>> {
-    let mut names = vec![SanType::URI(identity.uri(trust_domain).try_into()?)];
-    if identity.kind().is_server() {
-        names.push(SanType::DnsName(trust_domain.as_str().try_into()?));
-    }
-    Ok(names)
-}
-
-/// Servers connect to each other as well, so they are clients too.
-fn purposes(identity: &Identity) -> Vec<ExtendedKeyUsagePurpose> {
-    let mut purposes = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    if identity.kind().is_server() {
-        purposes.insert(0, ExtendedKeyUsagePurpose::ServerAuth);
-    }
-    purposes
 }

@@ -343,7 +343,7 @@ impl Renew {
             Some(key) => {
                 let renewed = authority
                     .renew(&former, Some(&read(key)?), &terms, now)
-                    .map_err(in_file(&self.certificate))?;
+                    .map_err(about(&self.certificate, key))?;
                 write_certificate(&paths.certificate, &renewed.certificate_pem, overwrite)
                     .map_err(text)?;
                 Ok(written(&renewed.certificate, &[&paths.certificate]))
@@ -476,4 +476,12 @@ fn text(error: Error) -> String {
 /// Says which file an error is about.
 fn in_file(path: &Path) -> impl Fn(Error) -> String {
     move |error| format!("{}: {error}", path.display())
+}
+
+/// Says which of a pair's two files an error is about, once the certificate is known to parse.
+fn about(certificate: &Path, key: &Path) -> impl Fn(Error) -> String {
+    move |error| match error {
+        Error::UnusableKey | Error::ForeignKey | Error::WrongPem { .. } => in_file(key)(error),
+        other => in_file(certificate)(other),
+    }
 }

@@ -137,7 +137,7 @@ pub enum Error {
     UnsupportedKey(String),
 
     /// A private key that belongs to another certificate.
-    #[error("the private key does not belong to this certificate: give the key it was issued with")]
+    #[error("the private key does not belong to the certificate: give the key it was issued with")]
     ForeignKey,
 
     /// A certificate that says nothing Holdfast could use as an identity.

@@ -30,6 +30,7 @@ mod key;
 mod ledger;
 mod pair;
 mod pem;
+mod profile;
 mod request;
 mod revocation;
 mod serial;

@@ -122,7 +122,7 @@ impl Revoked {
         Self {
             serial: certificate.serial,
             identity: certificate.identity.clone(),
-            since: now,
+            since: timestamp::whole_seconds(now),
             expires: certificate.not_after,
             reason,
         }

@@ -4,7 +4,7 @@
 
 use holdfast_certs::{
     Certificate, CertificateSummary, Identity, RequestSummary, RevocationListSummary, Revoked,
-    Summary,
+    RevokedSummary, Summary,
 };
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -98,10 +98,7 @@ fn of_request(request: &RequestSummary) -> Facts {
 
 fn of_list(list: &RevocationListSummary, now: OffsetDateTime) -> Facts {
     let due = list.next_update;
-    let revoked = list
-        .revoked
-        .iter()
-        .map(|one| format!("{} since {}", one.serial, second(one.since)));
+    let entry = |one: &RevokedSummary| json!({ "serial": one.serial, "since": second(one.since) });
     vec![
         ("kind", json!("revocation list")),
         ("number", json!(list.number)),
@@ -115,7 +112,7 @@ fn of_list(list: &RevocationListSummary, now: OffsetDateTime) -> Facts {
         ("issuer", json!(list.issuer)),
         (
             "revoked",
-            Value::Array(revoked.map(Value::String).collect()),
+            Value::Array(list.revoked.iter().map(entry).collect()),
         ),
     ]
 }
@@ -175,6 +172,7 @@ fn plain(value: &Value) -> String {
             .map(plain)
             .collect::<Vec<_>>()
             .join(&format!("\n{:<13}", "")),
+        Value::Object(members) => members.values().map(plain).collect::<Vec<_>>().join("  "),
         Value::Null => "not said".to_owned(),
         other => other.to_string(),
     }

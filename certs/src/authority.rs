@@ -11,6 +11,7 @@
 //! | `issued/SERIAL.pem` | every certificate it has issued |
 //! | `authority.lock` | held while the list of revoked certificates changes |
 
+use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -63,8 +64,8 @@ impl Default for Terms {
     }
 }
 
-/// A new certificate with its private key.
-#[derive(Debug, Clone)]
+/// A new certificate with its private key, which its debug output leaves out.
+#[derive(Clone)]
 pub struct Issued {
     /// The certificate, PEM.
     pub certificate_pem: String,
@@ -337,7 +338,7 @@ impl Authority {
         self.ledger().all()
     }
 
-    /// What stands on its list of revoked certificates.
+    /// Everything it has revoked, those that have run out since included.
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::DamagedList`].
@@ -430,6 +431,14 @@ impl Authority {
             return Err(Error::AuthorityNotYetValid(self.not_before));
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for Issued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Issued")
+            .field("certificate", &self.certificate)
+            .finish_non_exhaustive()
     }
 }
 

@@ -204,10 +204,19 @@ impl Revocations {
         days: u32,
         now: OffsetDateTime,
     ) -> Result<String> {
-        self.forget_expired();
+        let listed = self.still_needed();
         self.number += 1;
         self.published = Some(now);
-        let signed = self.sign(issuer, now + Duration::days(i64::from(days)), now)?;
+        let next_update = now + Duration::days(i64::from(days));
+        let params = CertificateRevocationListParams {
+            this_update: now,
+            next_update,
+            crl_number: SerialNumber::from(self.number),
+            issuing_distribution_point: None,
+            revoked_certs: listed,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let signed = params.signed_by(issuer)?.pem()?;
         let write = |file: &str, text: &str| {
             storage::write(
                 &authority.join(file),
@@ -221,29 +230,15 @@ impl Revocations {
         Ok(signed)
     }
 
-    /// Drops certificates that ran out before the last list: RFC 5280 section 3.3 keeps an entry until it
-    /// has stood on one list signed after the certificate's own end.
-    fn forget_expired(&mut self) {
-        if let Some(published) = self.published {
-            self.entries.retain(|entry| entry.expires >= published);
-        }
-    }
-
-    fn sign(
-        &self,
-        issuer: &Issuer<'_, KeyPair>,
-        next_update: OffsetDateTime,
-        now: OffsetDateTime,
-    ) -> Result<String> {
-        let params = CertificateRevocationListParams {
-            this_update: now,
-            next_update,
-            crl_number: SerialNumber::from(self.number),
-            issuing_distribution_point: None,
-            revoked_certs: self.entries.iter().map(Revoked::params).collect(),
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        Ok(params.signed_by(issuer)?.pem()?)
+    /// What the next list has to name: RFC 5280 section 3.3 lets an entry go once it has stood on one list
+    /// signed after the certificate's own end. The memory keeps it, so that it is never renewed.
+    fn still_needed(&self) -> Vec<RevokedCertParams> {
+        let is_needed = |entry: &&Revoked| self.published.is_none_or(|last| entry.expires >= last);
+        self.entries
+            .iter()
+            .filter(is_needed)
+            .map(Revoked::params)
+            .collect()
     }
 
     fn text(&self) -> String {

@@ -51,3 +51,25 @@ mod linux {
         0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Batch, Db, Options};
+
+    #[test]
+    fn a_commit_is_synced_here() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(dir.path(), Options::default()).unwrap();
+        let before = syncs();
+        db.commit_blocking(Batch::new()).unwrap();
+        assert!(held_since(before));
+    }
+
+    /// Nothing but sled calls the symbol in this process, so a sync that is counted is sled's.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn no_sync_is_not_taken_for_one() {
+        assert!(!held_since(u64::MAX));
+    }
+}

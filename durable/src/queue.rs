@@ -114,3 +114,73 @@ impl State {
             .max(1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        max_group: 3,
+        max_wait: Duration::ZERO,
+    };
+
+    fn entry(bytes: usize) -> Entry {
+        let mut batch = Batch::new();
+        batch.put("", vec![0; bytes]);
+        Entry { batch, done: None }
+    }
+
+    fn queue(sizes: &[usize]) -> Queue {
+        let queue = Queue::default();
+        sizes
+            .iter()
+            .for_each(|bytes| queue.push(entry(*bytes)).unwrap());
+        queue.close();
+        queue
+    }
+
+    /// The sizes of the entries of each group.
+    fn groups(queue: &Queue) -> Vec<Vec<usize>> {
+        let sizes = |group: Vec<Entry>| group.iter().map(|entry| entry.batch.bytes()).collect();
+        std::iter::from_fn(|| queue.take(LIMITS))
+            .map(sizes)
+            .collect()
+    }
+
+    #[test]
+    fn a_group_holds_no_more_batches_than_allowed() {
+        assert_eq!(
+            groups(&queue(&[1, 2, 3, 4, 5])),
+            [vec![1, 2, 3], vec![4, 5]]
+        );
+    }
+
+    #[test]
+    fn a_group_holds_no_more_bytes_than_allowed_but_always_one_batch() {
+        const MAX: usize = MAX_GROUP_BYTES;
+        let queue = queue(&[MAX - 1, 1, 1, MAX + 1, 1]);
+        assert_eq!(
+            groups(&queue),
+            [vec![MAX - 1, 1], vec![1], vec![MAX + 1], vec![1]]
+        );
+    }
+
+    #[test]
+    fn a_closed_queue_hands_out_what_it_has_and_takes_no_more() {
+        let queue = queue(&[1]);
+        assert_eq!(queue.push(entry(2)), Err(Closed));
+        assert_eq!(groups(&queue), [[1]]);
+        assert!(queue.take(LIMITS).is_none());
+    }
+
+    #[test]
+    fn a_group_that_waits_is_complete_when_it_is_full() {
+        let queue = Queue::default();
+        (0..3).for_each(|bytes| queue.push(entry(bytes)).unwrap());
+        let limits = Limits {
+            max_wait: Duration::MAX / 4,
+            ..LIMITS
+        };
+        assert_eq!(queue.take(limits).map(|group| group.len()), Some(3));
+    }
+}

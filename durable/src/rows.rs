@@ -201,3 +201,113 @@ fn corrupt(head: &[u8], damage: Damage) -> ReadError {
         .collect();
     ReadError::Corrupt { key, damage }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Batch;
+    use crate::group::Group;
+
+    fn tree() -> sled::Db {
+        sled::Config::new().temporary(true).open().unwrap()
+    }
+
+    fn apply(tree: &Tree, number: u64, batch: Batch) {
+        let mut group = Group::new(tree, number);
+        group.add(batch).unwrap();
+        group.apply().unwrap();
+    }
+
+    fn put(len: usize) -> Batch {
+        let mut batch = Batch::new();
+        batch.put("key", vec![7; len]);
+        batch
+    }
+
+    fn chunks(tree: &Tree) -> Vec<IVec> {
+        tree.scan_prefix([Space::Chunks as u8])
+            .map(|row| row.unwrap().0)
+            .collect()
+    }
+
+    #[test]
+    fn chunks_go_with_the_value_they_belong_to() {
+        let tree = tree();
+        apply(&tree, 1, put(3 * CHUNK_BYTES));
+        assert_eq!(chunks(&tree).len(), 3);
+        apply(&tree, 2, put(CHUNK_BYTES + 1));
+        assert_eq!(chunks(&tree).len(), 2);
+        apply(&tree, 3, put(CHUNK_BYTES));
+        assert_eq!(chunks(&tree).len(), 0);
+        apply(&tree, 4, put(3 * CHUNK_BYTES));
+        let mut batch = put(2 * CHUNK_BYTES);
+        batch.delete("key");
+        apply(&tree, 5, batch);
+        assert_eq!(chunks(&tree).len(), 0);
+        assert_eq!(tree.len(), 1, "the commit number alone");
+    }
+
+    #[test]
+    fn a_reader_with_an_old_head_follows_the_new_one() {
+        let tree = tree();
+        let head = head(b"key");
+        apply(&tree, 1, put(3 * CHUNK_BYTES));
+        let old = tree.get(&head).unwrap().unwrap();
+        apply(&tree, 2, put(2 * CHUNK_BYTES));
+        let len = follow(&tree, &head, &old).unwrap().map(|value| value.len());
+        assert_eq!(len, Some(2 * CHUNK_BYTES));
+        let mut batch = Batch::new();
+        batch.delete("key");
+        apply(&tree, 3, batch);
+        assert_eq!(follow(&tree, &head, &old), Ok(None));
+    }
+
+    #[test]
+    fn a_chunk_that_is_gone_is_an_error_that_names_the_key() {
+        let tree = tree();
+        apply(&tree, 1, put(3 * CHUNK_BYTES));
+        tree.remove(&chunks(&tree)[1]).unwrap();
+        let error = ReadError::Corrupt {
+            key: "6b6579".to_owned(),
+            damage: Damage::MissingChunk(1),
+        };
+        assert_eq!(read(&tree, &head(b"key")), Err(error));
+    }
+
+    #[test]
+    fn chunks_that_trade_places_are_an_error() {
+        let tree = tree();
+        apply(&tree, 1, put(3 * CHUNK_BYTES));
+        let chunks = chunks(&tree);
+        let first = tree.get(&chunks[0]).unwrap().unwrap();
+        tree.insert(&chunks[1], first).unwrap();
+        let read = read(&tree, &head(b"key"));
+        assert!(matches!(
+            read,
+            Err(ReadError::Corrupt {
+                damage: Damage::Checksum { .. },
+                ..
+            })
+        ));
+    }
+
+    #[test]
+    fn a_damaged_value_can_be_replaced() {
+        let tree = tree();
+        let head = head(b"key");
+        apply(&tree, 1, put(3));
+        tree.insert(&head, "garbage").unwrap();
+        assert!(read(&tree, &head).is_err());
+        apply(&tree, 2, put(3));
+        assert_eq!(read(&tree, &head), Ok(Some(Bytes::from(vec![7; 3]))));
+    }
+
+    #[test]
+    fn the_commit_number_is_that_of_the_last_group() {
+        let tree = tree();
+        assert_eq!(commit_number(&tree), Ok(None));
+        apply(&tree, 1, Batch::new());
+        apply(&tree, 2, put(1));
+        assert_eq!(commit_number(&tree), Ok(Some(2)));
+    }
+}

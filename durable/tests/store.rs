@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::mpsc;
 
 use bytes::Bytes;
-use holdfast_durable::{Batch, Closed, Db, OpenError, Options, ReadError};
+use holdfast_durable::{
+    Batch, CloseError, Closed, Db, MAX_KEY_BYTES, OpenError, Options, ReadError,
+};
 
 fn open(dir: &Path) -> Db {
     Db::open(dir, Options::default()).unwrap()
@@ -157,17 +159,18 @@ fn values_of_any_size_come_back() {
         db.commit_blocking(put(size.to_be_bytes(), pattern(size, 0)))
             .unwrap();
     }
-    for db in [db.clone(), {
-        db.close().unwrap();
-        open(dir.path())
-    }] {
+    let all_there = |db: &Db| {
         for size in sizes {
-            match db.get(&size.to_be_bytes()) {
-                Err(ReadError::Closed(Closed)) => {}
-                found => assert_eq!(found, Ok(Some(pattern(size, 0))), "size {size}"),
-            }
+            assert_eq!(
+                db.get(&size.to_be_bytes()),
+                Ok(Some(pattern(size, 0))),
+                "size {size}"
+            );
         }
-    }
+    };
+    all_there(&db);
+    db.close().unwrap();
+    all_there(&open(dir.path()));
 }
 
 #[test]
@@ -235,4 +238,39 @@ fn a_closed_store_says_so() {
     let (answered, answers) = mpsc::channel::<()>();
     db.commit(put("a", "1"), move || answered.send(()).unwrap());
     assert!(answers.recv().is_err(), "a lost commit was answered");
+}
+
+#[test]
+fn closing_from_a_callback_is_refused_and_closing_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path());
+    let (answered, answers) = mpsc::channel();
+    let inside = db.clone();
+    db.commit(put("a", "1"), move || {
+        answered.send(inside.close()).unwrap()
+    });
+    assert_eq!(answers.recv(), Ok(Err(CloseError::FromCallback)));
+    assert_eq!(db.close(), Ok(()));
+    assert_eq!(open(dir.path()).get(b"a"), Ok(Some(Bytes::from("1"))));
+}
+
+/// sled gives pages over a quarter of a segment a file of their own, which no sync covers.
+#[test]
+fn no_page_ever_leaves_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path());
+    for round in 0..6u8 {
+        for number in 0..60u8 {
+            db.write(put(
+                [number % 7, number],
+                pattern(60 * 1024 + usize::from(round % 2), round),
+            ));
+        }
+        db.commit_blocking(put([9; MAX_KEY_BYTES], pattern(3 << 20, round)))
+            .unwrap();
+    }
+    db.close().unwrap();
+    let blobs = dir.path().join("sled").join("blobs");
+    assert_eq!(std::fs::read_dir(blobs).unwrap().count(), 0);
+    assert_eq!(keys(open(dir.path()).scan(b"")).len(), 61);
 }

@@ -76,12 +76,12 @@ pub enum Error {
     #[error("{} does not belong to the authority.pem beside it: restore the pair from a backup", .0.display())]
     ForeignAuthorityKey(PathBuf),
 
-    /// `authority.pem` is a certificate, but not one that `init` made.
-    #[error("{} is no Holdfast authority: {why}", path.display())]
+    /// A file of the authority is not what `init` wrote there.
+    #[error("{} does not make a Holdfast authority: {why}", path.display())]
     NotAnAuthority {
         /// The file that was read.
         path: PathBuf,
-        /// What it lacks.
+        /// What is wrong with it.
         why: &'static str,
     },
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::census::Census;
 use crate::error::CloseError;
 use crate::fault;
 use crate::group::Group;
@@ -40,7 +41,7 @@ pub(crate) struct Committer {
     pub(crate) queue: Arc<Queue>,
     pub(crate) limits: Limits,
     pub(crate) watermark: Watermark,
-    pub(crate) number: u64,
+    pub(crate) census: Census,
     pub(crate) stats: Arc<Mutex<Stats>>,
     /// Held as long as anything is written; let go last.
     pub(crate) _lock: Arc<File>,
@@ -80,15 +81,14 @@ impl Committer {
     }
 
     fn apply(&mut self, entries: Vec<Entry>) -> Vec<Done> {
-        self.number += 1;
         self.stats.lock().batches += entries.len() as u64;
-        let mut group = Group::new(&self.engine, self.number);
+        let mut group = Group::new(&self.engine, self.census);
         let mut waiting = Vec::with_capacity(entries.len());
         for Entry { batch, done } in entries {
             must("a batch could not be prepared", group.add(batch));
             waiting.extend(done);
         }
-        must("a group could not be applied", group.apply());
+        self.census = must("a group could not be applied", group.apply());
         waiting
     }
 
@@ -96,7 +96,7 @@ impl Committer {
         let started = Instant::now();
         must("a group could not be flushed", self.engine.flush());
         self.count_flush(started.elapsed());
-        if let Err(error) = self.watermark.raise(self.number) {
+        if let Err(error) = self.watermark.raise(self.census.commit) {
             let path = self.watermark.path().display();
             tracing::error!(%error, %path, "the promised commit number could not be written; the next open checks less");
         }
@@ -110,8 +110,6 @@ impl Committer {
     }
 }
 
-fn must<T>(what: &str, outcome: sled::Result<T>) {
-    if let Err(error) = outcome {
-        fault::stop(what, &error);
-    }
+fn must<T>(what: &str, outcome: sled::Result<T>) -> T {
+    outcome.unwrap_or_else(|error| fault::stop(what, &error))
 }

@@ -78,7 +78,7 @@ impl Db {
         let Opened {
             engine,
             watermark,
-            number,
+            census,
             lock,
         } = opening::open(dir, &options)?;
         let lock = Arc::new(lock);
@@ -92,7 +92,7 @@ impl Db {
                 max_wait: options.max_wait,
             },
             watermark,
-            number,
+            census,
             stats: Arc::clone(&stats),
             _lock: Arc::clone(&lock),
         };

@@ -44,6 +44,23 @@ pub enum OpenError {
         /// The commit number the store holds now; 0 is an empty store.
         found: u64,
     },
+    /// The store has the newest commit, but not the rows that the commits up to it left: a part in
+    /// the middle of sled's log is damaged, and was skipped.
+    #[error(
+        "the store {} lost rows: it should have {expected} keys and has {found}, or has older values \
+         for some; restore the directory from a backup, or delete {} to go on with what is left",
+        dir.display(), watermark.display()
+    )]
+    Incomplete {
+        /// The store's directory.
+        dir: PathBuf,
+        /// The file to delete to go on.
+        watermark: PathBuf,
+        /// How many keys there should be.
+        expected: u64,
+        /// How many there are; the same number when values went back to older ones.
+        found: u64,
+    },
     /// The file that holds the promised commit number cannot be understood.
     #[error(
         "{} is damaged, so that nobody can tell whether the store is complete; \

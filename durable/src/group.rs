@@ -10,29 +10,40 @@ use bytes::Bytes;
 use sled::Tree;
 
 use crate::batch::{Batch, Change};
+use crate::census::Census;
 use crate::rows::{self, CHUNK_BYTES, ChunkSet};
-use crate::value::Framed;
+use crate::value::{self, Framed};
 
 /// The rows that a group writes and removes.
 pub(crate) struct Group<'t> {
     tree: &'t Tree,
-    number: u64,
+    census: Census,
     rows: sled::Batch,
-    /// The heads this group has set, and the chunks they own by now.
-    owned: HashMap<Vec<u8>, Option<ChunkSet>>,
+    /// The heads this group has changed, as they are by now.
+    heads: HashMap<Vec<u8>, Option<Head>>,
     next_ordinal: u32,
 }
 
+/// What must be known of a head to replace it.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    checksum: u32,
+    chunks: Option<ChunkSet>,
+}
+
 impl<'t> Group<'t> {
-    /// An empty group that will be the commit `number`.
-    pub(crate) fn new(tree: &'t Tree, number: u64) -> Self {
-        let mut rows = sled::Batch::default();
-        rows::number(&mut rows, number);
+    /// An empty group, to be the commit after the one whose census is given.
+    pub(crate) fn new(tree: &'t Tree, last: Census) -> Self {
+        let census = Census {
+            commit: last.commit + 1,
+            ..last
+        };
+        let (rows, heads) = (sled::Batch::default(), HashMap::new());
         Self {
             tree,
-            number,
+            census,
             rows,
-            owned: HashMap::new(),
+            heads,
             next_ordinal: 0,
         }
     }
@@ -45,26 +56,33 @@ impl<'t> Group<'t> {
             .try_for_each(|change| self.change(change))
     }
 
-    /// Applies the whole group to the tree; not durable before the next flush.
-    pub(crate) fn apply(self) -> sled::Result<()> {
-        self.tree.apply_batch(self.rows)
+    /// Applies the whole group to the tree; not durable before the next flush. Returns the new
+    /// census.
+    pub(crate) fn apply(mut self) -> sled::Result<Census> {
+        rows::write_census(&mut self.rows, &self.census);
+        self.tree.apply_batch(self.rows)?;
+        Ok(self.census)
     }
 
     fn change(&mut self, Change { key, value }: Change) -> sled::Result<()> {
         let head = rows::head(&key);
         self.release(&head)?;
-        let owned = value.and_then(|value| self.store(&head, &value));
-        self.owned.insert(head, owned);
+        let new = value.map(|value| self.store(&head, &value));
+        self.heads.insert(head, new);
         Ok(())
     }
 
-    /// Removes the head and the chunks it owns.
+    /// Removes the head, if it is there, and its chunks.
     fn release(&mut self, head: &[u8]) -> sled::Result<()> {
-        let owned = match self.owned.get(head) {
-            Some(owned) => *owned,
+        let current = match self.heads.get(head) {
+            Some(current) => *current,
             None => self.stored(head)?,
         };
-        owned
+        let Some(Head { checksum, chunks }) = current else {
+            return Ok(());
+        };
+        self.census.remove(checksum);
+        chunks
             .into_iter()
             .flat_map(ChunkSet::rows)
             .for_each(|chunk| self.rows.remove(chunk));
@@ -72,39 +90,48 @@ impl<'t> Group<'t> {
         Ok(())
     }
 
-    /// The chunks that the head in the tree owns. A damaged head must still be replaceable, and
-    /// names no chunks one could trust.
-    fn stored(&self, head: &[u8]) -> sled::Result<Option<ChunkSet>> {
+    /// The head as it is in the tree. A damaged one must still be replaceable, and names no chunks
+    /// one could trust.
+    fn stored(&self, head: &[u8]) -> sled::Result<Option<Head>> {
         let Some(row) = self.tree.get(head)? else {
             return Ok(None);
         };
-        let owned = rows::chunks_of(head, &row).unwrap_or_else(|damage| {
+        let chunks = rows::chunks_of(head, &row).unwrap_or_else(|damage| {
             tracing::error!(%damage, "replacing a damaged value; its chunks, if any, stay behind");
             None
         });
-        Ok(owned)
+        Ok(Some(Head {
+            checksum: value::carried_checksum(&row),
+            chunks,
+        }))
     }
 
-    fn store(&mut self, head: &[u8], value: &Bytes) -> Option<ChunkSet> {
-        if value.len() <= CHUNK_BYTES {
-            self.rows.insert(head, Framed::Whole(value).encode(head));
-            return None;
-        }
+    fn store(&mut self, head: &[u8], value: &Bytes) -> Head {
+        let chunks = (value.len() > CHUNK_BYTES).then(|| self.store_chunks(value));
+        let row = match chunks {
+            Some(set) => Framed::Chunked(&set.encode()).encode(head),
+            None => Framed::Whole(value).encode(head),
+        };
+        let checksum = value::carried_checksum(&row);
+        self.census.add(checksum);
+        self.rows.insert(head, row);
+        Head { checksum, chunks }
+    }
+
+    fn store_chunks(&mut self, value: &Bytes) -> ChunkSet {
         let set = self.name_set(value.len());
         for (row, chunk) in set.rows().zip(value.chunks(CHUNK_BYTES)) {
             let framed = Framed::Whole(chunk).encode(&row);
             self.rows.insert(row, framed);
         }
-        self.rows
-            .insert(head, Framed::Chunked(&set.encode()).encode(head));
-        Some(set)
+        set
     }
 
     fn name_set(&mut self, len: usize) -> ChunkSet {
         let ordinal = self.next_ordinal;
         self.next_ordinal += 1;
         ChunkSet {
-            commit: self.number,
+            commit: self.census.commit,
             ordinal,
             len: len as u64,
         }

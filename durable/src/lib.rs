@@ -4,7 +4,8 @@
 //!
 //! - a commit that was answered is on the disk, not in the kernel's memory ([`barrier`]);
 //! - many commits share one sync, applied in the order they were queued ([`committer`]);
-//! - a damaged, truncated or doubly opened store is refused in words ([`opening`], [`watermark`]);
+//! - a damaged, truncated or doubly opened store is refused in words ([`opening`], [`watermark`],
+//!   [`census`]);
 //! - what is read is what was written, or an error; large values never leave sled's log ([`value`],
 //!   [`rows`]).
 //!
@@ -12,6 +13,7 @@
 
 mod barrier;
 mod batch;
+mod census;
 mod committer;
 mod db;
 mod error;

@@ -1,9 +1,10 @@
 //! Opening a store so that nothing that is wrong with it stays silent.
 //!
 //! In this order: a lock against a second process; what an interrupted open left behind; sled
-//! itself, with its panics caught; the commit number compared with the promised one; and a first
-//! commit of our own, which proves that sled's syncs are real in this program. The number beside
-//! is raised last, so that an open cut off anywhere leaves a store that opens.
+//! itself, with its panics caught; the commit number compared with the promised one, and the rows
+//! with the census; and a first commit of our own, which proves that sled's syncs are real in this
+//! program. The number beside is raised last, so that an open cut off anywhere leaves a store that
+//! opens.
 
 use std::any::Any;
 use std::fs::{self, File, TryLockError};
@@ -11,8 +12,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use crate::barrier;
+use crate::census::Census;
 use crate::db::Options;
-use crate::error::OpenError;
+use crate::error::{OpenError, ReadError};
 use crate::group::Group;
 use crate::rows;
 use crate::watermark::{self, Watermark};
@@ -27,7 +29,7 @@ const FLUSH_EVERY_MS: u64 = 500;
 pub(crate) struct Opened {
     pub(crate) engine: sled::Db,
     pub(crate) watermark: Watermark,
-    pub(crate) number: u64,
+    pub(crate) census: Census,
     pub(crate) lock: File,
 }
 
@@ -40,16 +42,14 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
     refuse_blobs(&engine_dir.join("blobs"))?;
     let promised = watermark::read(dir)?;
     let engine = start(dir, &engine_dir, options)?;
-    let found = found_number(dir, &engine)?;
-    refuse_lost_commits(dir, promised, found)?;
-    let number = found + 1;
-    prove_synced(dir, &engine, number)?;
-    let watermark = Watermark::create(dir, number)?;
+    let found = check(dir, &engine, promised)?;
+    let census = prove_synced(dir, &engine, found)?;
+    let watermark = Watermark::create(dir, census.commit)?;
     sync_names(dir, &engine_dir)?;
     Ok(Opened {
         engine,
         watermark,
-        number,
+        census,
         lock,
     })
 }
@@ -114,41 +114,51 @@ fn start(dir: &Path, engine_dir: &Path, options: &Options) -> Result<sled::Db, O
     }
 }
 
-/// The commit number in the tree: 0 in a new store. Every commit writes it, so that rows without
-/// one are what is left of a store.
-fn found_number(dir: &Path, engine: &sled::Db) -> Result<u64, OpenError> {
-    let look = || (rows::commit_number(engine), engine.is_empty());
+/// Compares what is there with what must be there. Where the promised number was taken away, which
+/// is the way out after a loss, the rows count as they are.
+fn check(dir: &Path, engine: &sled::Db, promised: Option<u64>) -> Result<Census, OpenError> {
+    let (expected, counted) = contained(dir, || Ok((rows::census(engine)?, rows::count(engine)?)))?;
+    let expected = expected.unwrap_or_default();
+    let (watermark, keys) = (watermark::path(dir), expected.keys);
+    let dir = dir.to_owned();
+    match promised {
+        Some(promised) if promised > expected.commit => Err(OpenError::Behind {
+            dir,
+            watermark,
+            promised,
+            found: expected.commit,
+        }),
+        Some(_) if !expected.agrees_with(&counted) => Err(OpenError::Incomplete {
+            dir,
+            watermark,
+            expected: keys,
+            found: counted.keys,
+        }),
+        _ => Ok(Census {
+            commit: expected.commit,
+            ..counted
+        }),
+    }
+}
+
+/// Runs a look at the store whose damage may make sled panic.
+fn contained<T>(dir: &Path, look: impl FnOnce() -> Result<T, ReadError>) -> Result<T, OpenError> {
     match catch_unwind(AssertUnwindSafe(look)) {
-        Ok((Ok(Some(number)), _)) => Ok(number),
-        Ok((Ok(None), true)) => Ok(0),
-        Ok((Ok(None), false)) => Err(damaged(dir, "it has rows, but no commit number".to_owned())),
-        Ok((Err(error), _)) => Err(damaged(dir, error.to_string())),
+        Ok(Ok(seen)) => Ok(seen),
+        Ok(Err(error)) => Err(damaged(dir, error.to_string())),
         Err(panic) => Err(damaged(dir, said(panic.as_ref()))),
     }
 }
 
-fn refuse_lost_commits(dir: &Path, promised: Option<u64>, found: u64) -> Result<(), OpenError> {
-    match promised {
-        Some(promised) if promised > found => Err(OpenError::Behind {
-            dir: dir.to_owned(),
-            watermark: watermark::path(dir),
-            promised,
-            found,
-        }),
-        _ => Ok(()),
-    }
-}
-
 /// Commits the open itself, and sees that it was synced.
-fn prove_synced(dir: &Path, engine: &sled::Db, number: u64) -> Result<(), OpenError> {
+fn prove_synced(dir: &Path, engine: &sled::Db, last: Census) -> Result<Census, OpenError> {
     let before = barrier::syncs();
     let commit = || {
-        Group::new(engine, number)
-            .apply()
-            .and_then(|()| engine.flush())
+        let census = Group::new(engine, last).apply()?;
+        engine.flush().map(|_| census)
     };
     match catch_unwind(AssertUnwindSafe(commit)) {
-        Ok(Ok(_)) if barrier::held_since(before) => Ok(()),
+        Ok(Ok(census)) if barrier::held_since(before) => Ok(census),
         Ok(Ok(_)) => Err(OpenError::NotSynced),
         Ok(Err(error)) => Err(OpenError::io("write to", dir)(error.into())),
         Err(panic) => Err(damaged(dir, said(panic.as_ref()))),

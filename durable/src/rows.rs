@@ -1,6 +1,6 @@
 //! The rows of the one tree, and how a value is put together from them.
 //!
-//! The first byte of a row's key says which space it is in: the store's own numbers, the heads
+//! The first byte of a row's key says which space it is in: the store's own census, the heads
 //! (one per key of the user, in the user's order), or the chunks. A scan walks the heads alone.
 //!
 //! A value over [`CHUNK_BYTES`] lies in chunk rows; its head names the set. sled moves a page of
@@ -10,14 +10,15 @@
 use bytes::{Bytes, BytesMut};
 use sled::{IVec, Tree};
 
+use crate::census::Census;
 use crate::error::{Damage, ReadError};
-use crate::value::Framed;
+use crate::value::{self, Framed};
 
 /// The most of a value that one row holds, in bytes.
 pub(crate) const CHUNK_BYTES: usize = 60 * 1024;
 
-/// Where the newest commit's number lies.
-const COMMIT_NUMBER: &[u8] = &[Space::Own as u8, b'n'];
+/// Where the census lies.
+const CENSUS: &[u8] = &[Space::Own as u8, b'c'];
 
 #[derive(Clone, Copy)]
 #[repr(u8)]
@@ -169,23 +170,28 @@ fn whole<'a>(key: &[u8], row: &'a [u8]) -> Result<&'a [u8], Damage> {
     }
 }
 
-/// The number of the newest commit; none in a store that has never had one.
-pub(crate) fn commit_number(tree: &Tree) -> Result<Option<u64>, ReadError> {
-    let Some(row) = tree.get(COMMIT_NUMBER).map_err(engine)? else {
+/// The census of the newest commit; none in a store that has never had one.
+pub(crate) fn census(tree: &Tree) -> Result<Option<Census>, ReadError> {
+    let Some(row) = tree.get(CENSUS).map_err(engine)? else {
         return Ok(None);
     };
-    let damaged = |damage| corrupt(COMMIT_NUMBER, damage);
-    let payload = whole(COMMIT_NUMBER, &row).map_err(damaged)?;
-    let number = payload
-        .try_into()
-        .map_err(|_| damaged(Damage::Short { len: payload.len() }))?;
-    Ok(Some(u64::from_be_bytes(number)))
+    let census = whole(CENSUS, &row).and_then(Census::decode);
+    census.map(Some).map_err(|damage| corrupt(CENSUS, damage))
 }
 
-/// Adds the commit's own number to what it writes.
-pub(crate) fn number(batch: &mut sled::Batch, number: u64) {
-    let row = Framed::Whole(&number.to_be_bytes()).encode(COMMIT_NUMBER);
-    batch.insert(COMMIT_NUMBER, row);
+/// Adds the census to what the commit writes.
+pub(crate) fn write_census(batch: &mut sled::Batch, census: &Census) {
+    batch.insert(CENSUS, Framed::Whole(&census.encode()).encode(CENSUS));
+}
+
+/// Counts what is there: reads every page of the heads.
+pub(crate) fn count(tree: &Tree) -> Result<Census, ReadError> {
+    let mut census = Census::default();
+    for row in tree.range(head(b"")..heads_end()) {
+        let (_, row) = row.map_err(engine)?;
+        census.add(value::carried_checksum(&row));
+    }
+    Ok(census)
 }
 
 pub(crate) fn engine(error: sled::Error) -> ReadError {
@@ -213,7 +219,14 @@ mod tests {
     }
 
     fn apply(tree: &Tree, number: u64, batch: Batch) {
-        let mut group = Group::new(tree, number);
+        let census = super::census(tree).unwrap().unwrap_or_default();
+        let mut group = Group::new(
+            tree,
+            Census {
+                commit: number - 1,
+                ..census
+            },
+        );
         group.add(batch).unwrap();
         group.apply().unwrap();
     }
@@ -244,7 +257,7 @@ mod tests {
         batch.delete("key");
         apply(&tree, 5, batch);
         assert_eq!(chunks(&tree).len(), 0);
-        assert_eq!(tree.len(), 1, "the commit number alone");
+        assert_eq!(tree.len(), 1, "the census alone");
     }
 
     #[test]
@@ -303,11 +316,30 @@ mod tests {
     }
 
     #[test]
-    fn the_commit_number_is_that_of_the_last_group() {
+    fn the_census_counts_what_is_there() {
         let tree = tree();
-        assert_eq!(commit_number(&tree), Ok(None));
-        apply(&tree, 1, Batch::new());
-        apply(&tree, 2, put(1));
-        assert_eq!(commit_number(&tree), Ok(Some(2)));
+        assert_eq!(census(&tree), Ok(None));
+        apply(&tree, 1, put(1));
+        apply(&tree, 2, put(3 * CHUNK_BYTES));
+        let mut batch = put(2);
+        batch.put("other", "value");
+        batch.delete("key");
+        batch.delete("absent");
+        apply(&tree, 3, batch);
+        let census = census(&tree).unwrap().unwrap();
+        assert_eq!((census.commit, census.keys), (3, 1));
+        assert!(census.agrees_with(&count(&tree).unwrap()));
+    }
+
+    #[test]
+    fn an_old_value_that_comes_back_is_counted_as_another() {
+        let tree = tree();
+        let head = head(b"key");
+        apply(&tree, 1, put(1));
+        let old = tree.get(&head).unwrap().unwrap();
+        apply(&tree, 2, put(2));
+        tree.insert(&head, old).unwrap();
+        let census = census(&tree).unwrap().unwrap();
+        assert!(!census.agrees_with(&count(&tree).unwrap()));
     }
 }

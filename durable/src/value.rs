@@ -52,6 +52,11 @@ impl<'a> Framed<'a> {
     }
 }
 
+/// The checksum a row carries, right or wrong; 0 when it is too short to carry one.
+pub(crate) fn carried_checksum(row: &[u8]) -> u32 {
+    split(row).map_or(0, |(_, stored, _)| stored)
+}
+
 fn split(row: &[u8]) -> Option<(u8, u32, &[u8])> {
     let (version, rest) = row.split_first()?;
     let (stored, payload) = rest.split_first_chunk()?;

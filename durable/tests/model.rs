@@ -1,5 +1,7 @@
 //! The store against an ordered map: whatever is done to both, they hold the same.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a test should end it")]
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;

@@ -1,5 +1,7 @@
 //! The store on a real disk: what is committed is read, in order, whole, and again after a close.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a test should end it")]
+
 use std::path::Path;
 use std::sync::mpsc;
 

@@ -1,0 +1,270 @@
+//! What a process that dies leaves behind: a child commits until it aborts in the middle of its
+//! work, and this process opens what is left.
+
+#![allow(clippy::unwrap_used, reason = "what fails in a test should end it")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use bytes::Bytes;
+use holdfast_durable::{Batch, Db, OpenError, Options};
+
+/// Names the directory to a child that is to commit there and abort.
+const CHILD_DIR: &str = "HOLDFAST_CRASH_DIR";
+/// The commit at which the child aborts, before it answers it.
+const ABORT_AT: u32 = 700;
+
+/// How many places of the log are damaged, one at a time.
+const FLIPS: usize = 24;
+
+/// Three rows a commit, of which every tenth holds a value in chunks.
+fn rows(number: u32) -> BTreeMap<Vec<u8>, Bytes> {
+    let len = if number.is_multiple_of(10) {
+        150_000
+    } else {
+        300
+    };
+    let value = |salt: u8| vec![salt ^ number as u8; len];
+    [b'a', b'b', b'c']
+        .map(|row| (key(row, number), value(row).into()))
+        .into()
+}
+
+fn key(row: u8, number: u32) -> Vec<u8> {
+    [&[row][..], &number.to_be_bytes()].concat()
+}
+
+fn commit_until_abort(dir: &Path) {
+    let db = Db::open(
+        dir,
+        Options {
+            max_group: 16,
+            ..Options::default()
+        },
+    )
+    .unwrap();
+    for number in 0.. {
+        let mut batch = Batch::new();
+        rows(number)
+            .into_iter()
+            .for_each(|(key, value)| batch.put(key, value));
+        db.commit(batch, move || {
+            if number == ABORT_AT {
+                std::process::abort();
+            }
+            let mut out = std::io::stdout();
+            writeln!(out, "acknowledged {number}").unwrap();
+        });
+    }
+}
+
+/// Lets a child commit and die in `dir`; what it acknowledged.
+fn crash(dir: &Path) -> Vec<u32> {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "what_was_acknowledged_survives_a_crash",
+            "--nocapture",
+        ])
+        .env(CHILD_DIR, dir)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let acknowledged = lines
+        .filter_map(|line| line.unwrap().strip_prefix("acknowledged ")?.parse().ok())
+        .collect();
+    assert!(!child.wait().unwrap().success());
+    acknowledged
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn log_of(dir: &Path) -> PathBuf {
+    dir.join("sled").join("db")
+}
+
+/// Whether the store says that something is wrong: at the open, or at a row. Panics when it gives
+/// a wrong answer instead.
+fn complains(dir: &Path, acknowledged: &[u32]) -> bool {
+    let Ok(db) = Db::open(dir, Options::default()) else {
+        return true;
+    };
+    let mut complaints = 0;
+    for (key, value) in acknowledged.iter().flat_map(|number| rows(*number)) {
+        match db.get(&key) {
+            Ok(found) => assert!(found == Some(value), "a silent loss of {key:?}"),
+            Err(_) => complaints += 1,
+        }
+    }
+    complaints > 0
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_crash() {
+    if let Some(dir) = std::env::var_os(CHILD_DIR) {
+        commit_until_abort(Path::new(&dir));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let acknowledged = crash(dir.path());
+    assert_eq!(acknowledged, (0..ABORT_AT).collect::<Vec<_>>());
+    let db = Db::open(dir.path(), Options::default()).unwrap();
+    let found: BTreeMap<_, _> = db.scan(b"").map(Result::unwrap).collect();
+    let commits = found.keys().filter(|key| key[0] == b'a').count() as u32;
+    assert!(commits >= ABORT_AT);
+    let written: BTreeMap<_, _> = (0..commits).flat_map(rows).collect();
+    assert!(
+        found
+            .into_iter()
+            .map(|(key, value)| (key.to_vec(), value))
+            .eq(written),
+        "a torn batch"
+    );
+}
+
+#[test]
+fn a_log_cut_off_after_a_crash_is_never_opened_in_silence() {
+    let dir = tempfile::tempdir().unwrap();
+    let acknowledged = crash(dir.path());
+    let len = fs::metadata(log_of(dir.path())).unwrap().len();
+    for part in 0..16 {
+        let cut = tempfile::tempdir().unwrap();
+        copy(dir.path(), cut.path());
+        let log = fs::File::options()
+            .write(true)
+            .open(log_of(cut.path()))
+            .unwrap();
+        log.set_len(len * part / 16).unwrap();
+        let noticed = complains(cut.path(), &acknowledged);
+        assert!(noticed || part > 0, "an empty log was opened");
+    }
+}
+
+#[test]
+fn a_flipped_bit_after_a_crash_is_never_read_as_a_value() {
+    let dir = tempfile::tempdir().unwrap();
+    let acknowledged = crash(dir.path());
+    let log = fs::read(log_of(dir.path())).unwrap();
+    let used: Vec<_> = (0..log.len()).filter(|at| log[*at] != 0).collect();
+    for flip in 0..FLIPS {
+        let flipped = tempfile::tempdir().unwrap();
+        copy(dir.path(), flipped.path());
+        let at = used[used.len() * flip / FLIPS];
+        let mut log = log.clone();
+        log[at] ^= 1 << (flip % 8);
+        fs::write(log_of(flipped.path()), log).unwrap();
+        complains(flipped.path(), &acknowledged);
+    }
+}
+
+#[test]
+fn a_log_emptied_after_a_clean_close_is_refused_with_both_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path(), Options::default()).unwrap();
+    for number in 0..3 {
+        let mut batch = Batch::new();
+        batch.put(key(b'a', number), "value");
+        db.commit_blocking(batch).unwrap();
+    }
+    db.close().unwrap();
+    fs::remove_dir_all(dir.path().join("sled")).unwrap();
+    let refused = Db::open(dir.path(), Options::default()).err();
+    let watermark = dir.path().join("watermark");
+    let dir = dir.path().to_owned();
+    assert_eq!(
+        refused,
+        Some(OpenError::Behind {
+            dir,
+            watermark,
+            promised: 4,
+            found: 0
+        })
+    );
+}
+
+#[test]
+fn the_way_out_of_a_lost_commit_is_to_delete_the_watermark() {
+    let dir = tempfile::tempdir().unwrap();
+    Db::open(dir.path(), Options::default())
+        .unwrap()
+        .close()
+        .unwrap();
+    fs::remove_dir_all(dir.path().join("sled")).unwrap();
+    let refused = Db::open(dir.path(), Options::default()).err();
+    let Some(OpenError::Behind { watermark, .. }) = refused else {
+        panic!("opened, or refused for another reason: {refused:?}");
+    };
+    fs::remove_file(watermark).unwrap();
+    assert!(Db::open(dir.path(), Options::default()).is_ok());
+}
+
+#[test]
+fn a_flipped_byte_in_a_closed_store_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path(), Options::default()).unwrap();
+    let mut batch = Batch::new();
+    batch.put("key", "a value that is easily found");
+    db.commit_blocking(batch).unwrap();
+    db.close().unwrap();
+    let mut log = fs::read(log_of(dir.path())).unwrap();
+    let found = |window: &[u8]| window == b"easily found";
+    let places: Vec<_> = log
+        .windows(12)
+        .enumerate()
+        .filter(|(_, part)| found(part))
+        .map(|(at, _)| at)
+        .collect();
+    assert!(!places.is_empty());
+    places.into_iter().for_each(|at| log[at] ^= 1);
+    fs::write(log_of(dir.path()), log).unwrap();
+    let read = Db::open(dir.path(), Options::default()).map(|db| db.get(b"key"));
+    assert!(!matches!(read, Ok(Ok(_))), "read {read:?}");
+}
+
+#[test]
+fn what_an_interrupted_open_left_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    Db::open(dir.path(), Options::default())
+        .unwrap()
+        .close()
+        .unwrap();
+    let half = dir
+        .path()
+        .join("sled")
+        .join("snap.FFFFFFFFFFFFFFFF.generating");
+    fs::write(&half, "half").unwrap();
+    assert!(Db::open(dir.path(), Options::default()).is_ok());
+    assert!(!half.exists());
+}
+
+#[test]
+fn a_page_outside_the_log_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    Db::open(dir.path(), Options::default())
+        .unwrap()
+        .close()
+        .unwrap();
+    let blobs = dir.path().join("sled").join("blobs");
+    fs::write(blobs.join("17"), "page").unwrap();
+    let refused = Db::open(dir.path(), Options::default()).err();
+    assert_eq!(
+        refused,
+        Some(OpenError::Blobs {
+            dir: blobs,
+            count: 1
+        })
+    );
+}

@@ -108,3 +108,90 @@ impl Header for Leased {
         check_relays(&self.others)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden::golden;
+
+    fn relay(name: &str, address: &str) -> RelayAddress {
+        RelayAddress {
+            name: name.parse().unwrap(),
+            addresses: vec![address.parse().unwrap()],
+        }
+    }
+
+    #[test]
+    fn locate() {
+        golden(&Locate { account: None }, "", "200100");
+        let account = Some("alice".parse().unwrap());
+        golden(&Locate { account }, "", "20070105616c696365");
+    }
+
+    #[test]
+    fn allocation() {
+        let home = Some("r1".parse().unwrap());
+        let relays = vec![relay("r1", "192.0.2.1:4433"), relay("r2", "192.0.2.2:4433")];
+        golden(
+            &Allocation::Relays { home, relays },
+            "",
+            "211c0001027231020272310100c0000201d1220272320100c0000202d122",
+        );
+        let home = None;
+        let relays = vec![relay("r1", "[2001:db8::1]:4433")];
+        golden(
+            &Allocation::Relays { home, relays },
+            "",
+            "211a000001027231010120010db8000000000000000000000001d122",
+        );
+        let retry_after_ms = 2000;
+        golden(&Allocation::NoRelay { retry_after_ms }, "", "210301d00f");
+        golden(&Allocation::Denied, "", "210102");
+    }
+
+    #[test]
+    fn lease_and_leased() {
+        let lease = Lease {
+            boot: 7,
+            addresses: vec![
+                "192.0.2.1:4433".parse().unwrap(),
+                "[2001:db8::1]:4433".parse().unwrap(),
+            ],
+            capacity: 1000,
+            sessions: 12,
+            draining: false,
+        };
+        golden(
+            &lease,
+            "",
+            "2220070200c0000201d1220120010db8000000000000000000000001d122e8070c00",
+        );
+        let leased = Leased {
+            valid_ms: 10_000,
+            others: vec![relay("r2", "192.0.2.2:4433")],
+        };
+        golden(&leased, "", "230e904e010272320100c0000202d122");
+    }
+
+    #[test]
+    fn a_lease_that_nobody_can_use_is_malformed() {
+        let usable = Lease {
+            boot: 7,
+            addresses: vec!["192.0.2.1:4433".parse().unwrap()],
+            capacity: 1,
+            sessions: 0,
+            draining: false,
+        };
+        assert_eq!(usable.check(), Ok(()));
+        let unreachable = Lease {
+            addresses: Vec::new(),
+            ..usable.clone()
+        };
+        assert!(unreachable.check().is_err());
+        let powerless = Lease {
+            capacity: 0,
+            ..usable
+        };
+        assert!(powerless.check().is_err());
+    }
+}

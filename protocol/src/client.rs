@@ -417,3 +417,124 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::arbitrary::{Arrival, arrivals};
+
+    fn greeting() -> Client {
+        let mut client = Client::new(ClientConfig {
+            agent: "test/1".parse().unwrap(),
+            outbox: 1,
+            inbox: 2,
+            pings: PingSchedule::default(),
+        });
+        client.start(Time::ZERO);
+        client
+    }
+
+    fn attached() -> Client {
+        let mut client = greeting();
+        let welcome = Welcome {
+            relay: "r1".parse().unwrap(),
+            boot: 7,
+            window: 4,
+            max_body: 1024 * 1024,
+        };
+        client.handle_control(Time::ZERO, frame::encode(&welcome));
+        client
+    }
+
+    fn submit(seq: u64) -> Submit {
+        Submit {
+            seq,
+            ..Submit::example()
+        }
+    }
+
+    #[test]
+    fn the_window_bounds_how_far_the_numbers_lie_apart() {
+        let mut client = attached();
+        for seq in 1..=4 {
+            assert_eq!(client.submit(submit(seq), Bytes::new()), Ok(()));
+        }
+        let receipt = Receipt {
+            lane: Lane::Message,
+            seq: 3,
+            outcome: crate::message::Outcome::Stored,
+        };
+        client.handle_control(Time::ZERO, frame::encode(&receipt));
+        assert_eq!(
+            client.submit(submit(5), Bytes::new()),
+            Err(NotNow::WindowFull)
+        );
+        let oldest = Receipt { seq: 1, ..receipt };
+        client.handle_control(Time::ZERO, frame::encode(&oldest));
+        assert_eq!(client.submit(submit(5), Bytes::new()), Ok(()));
+        assert_eq!(
+            client.submit(submit(6), Bytes::new()),
+            Err(NotNow::WindowFull)
+        );
+    }
+
+    #[test]
+    fn more_streams_than_may_be_on_their_way_do_not_wait_for_the_welcome() {
+        let mut client = greeting();
+        for _ in 0..BULK_DELIVERY_WINDOW {
+            client.handle_bulk(Bytes::from_static(b"anything"));
+        }
+        assert!(!client.is_closed());
+        client.handle_bulk(Bytes::from_static(b"anything"));
+        assert!(client.is_closed());
+    }
+
+    #[test]
+    fn nothing_is_kept_after_the_close() {
+        let mut client = attached();
+        client.goodbye();
+        for _ in 0..3 {
+            client.handle_control(Time::ZERO, Bytes::from_static(&[0x04]));
+        }
+        assert_eq!(client.reader.held(), 0);
+        assert_eq!(client.deadline(), None);
+    }
+
+    fn feed(client: &mut Client, now: &mut Time, arrival: Arrival) {
+        match arrival {
+            Arrival::Control(bytes) => client.handle_control(*now, bytes),
+            Arrival::Bulk(bytes) => client.handle_bulk(bytes),
+            Arrival::Datagram(bytes) => client.handle_datagram(*now, bytes),
+            Arrival::Silence(ms) => {
+                *now = *now + Duration::from_millis(ms);
+                client.handle_timeout(*now);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_arrival_makes_it_panic_or_hoard(
+            welcomed: bool,
+            arrivals in arrivals(),
+        ) {
+            let mut client = if welcomed { attached() } else { greeting() };
+            let mut now = Time::ZERO;
+            for arrival in arrivals {
+                feed(&mut client, &mut now, arrival);
+                prop_assert!(client.reader.held() < MAX_CONTROL_PAYLOAD + 5);
+                if let Phase::Greeting { early, .. } = &client.phase {
+                    prop_assert!(early.len() <= BULK_DELIVERY_WINDOW);
+                }
+                while let Some(action) = client.poll() {
+                    let last = matches!(action, Action::Close(_));
+                    prop_assert!(!last || client.actions.is_empty(), "nothing follows a close");
+                }
+            }
+        }
+    }
+}

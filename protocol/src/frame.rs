@@ -323,6 +323,12 @@ impl FrameReader {
         self.ready.is_empty() && self.partial.is_empty()
     }
 
+    /// How many bytes wait here.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.ready.len() + self.partial.len()
+    }
+
     /// The next whole frame, if it has come.
     ///
     /// # Errors

@@ -26,3 +26,8 @@ pub mod peer;
 pub mod server;
 pub mod time;
 pub mod version;
+
+#[cfg(test)]
+mod arbitrary;
+#[cfg(test)]
+mod golden;

@@ -154,3 +154,123 @@ pub struct PeerAllow {
 impl Header for PeerAllow {
     const TYPE: FrameType = FrameType::PeerAllow;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        golden::golden,
+        id::{Lane, Sender},
+        message::Refusal,
+    };
+
+    const OUTBOX: u64 = 1_234_567_890_123;
+
+    fn bob() -> Sender {
+        Sender::Device("bob/pc".parse().unwrap())
+    }
+
+    #[test]
+    fn pass_and_passed() {
+        let mut pass = Pass {
+            tag: 1,
+            id: MessageId {
+                sender: bob(),
+                epoch: OUTBOX,
+                lane: Lane::Message,
+                seq: 1,
+            },
+            to: "alice/phone".parse().unwrap(),
+            options: Options::default(),
+        };
+        golden(
+            &pass,
+            "hi",
+            "3024010003626f62027063cb89ec8ff72300010005616c6963650570686f6e65000000006869",
+        );
+        pass = Pass {
+            tag: 2,
+            id: MessageId {
+                sender: Sender::Service("push".parse().unwrap()),
+                epoch: 9,
+                lane: Lane::Bulk,
+                seq: 300,
+            },
+            to: "alice".parse().unwrap(),
+            options: Options {
+                ttl_s: Some(3600),
+                key: Some("bookmarks".parse().unwrap()),
+                retain: true,
+                notify: false,
+            },
+        };
+        golden(
+            &pass,
+            "{}",
+            "3024020104707573680901ac020105616c69636501901c0109626f6f6b6d61726b7301007b7d",
+        );
+        for (tag, outcome, hex) in [
+            (1, Outcome::Stored, "31020100"),
+            (2, Outcome::Refused(Refusal::NotAllowed), "3103020401"),
+        ] {
+            golden(&Passed { tag, outcome }, "", hex);
+        }
+    }
+
+    #[test]
+    fn attach_and_detach() {
+        let attach = Attach {
+            session: 5,
+            device: "alice/phone".parse().unwrap(),
+            outbox: OUTBOX,
+            inbox: 42,
+            age_ms: 1500,
+        };
+        golden(
+            &attach,
+            "",
+            "32160505616c6963650570686f6e65cb89ec8ff7232adc0b",
+        );
+        golden(&Detach { session: 5 }, "", "330105");
+        golden(&Evict { session: 5 }, "", "370105");
+    }
+
+    #[test]
+    fn peer_deliver_and_peer_ack() {
+        let deliver = Deliver {
+            position: 300,
+            from: bob(),
+            epoch: OUTBOX,
+            seq: 1,
+            accepted_ms: 1_767_225_600_000,
+            options: Options::default(),
+        };
+        let session = 5;
+        golden(
+            &PeerDeliver { session, deliver },
+            "hi",
+            "341e05ac020003626f62027063cb89ec8ff7230180d0eab6b733000000006869",
+        );
+        let ack = Ack {
+            lane: Lane::Message,
+            through: 300,
+        };
+        golden(&PeerAck { session, ack }, "", "35040500ac02");
+        let gap = Gap {
+            position: 301,
+            missed: 3,
+        };
+        golden(&PeerGap { session, gap }, "", "360405ad0203");
+    }
+
+    #[test]
+    fn peer_allow() {
+        let allow = PeerAllow {
+            tag: 3,
+            account: "alice".parse().unwrap(),
+            sender: "bob".parse().unwrap(),
+            allowed: true,
+        };
+        golden(&allow, "", "380c0305616c69636503626f6201");
+    }
+}

@@ -365,3 +365,124 @@ fn admit(unanswered: &mut BTreeSet<u64>, seq: u64) -> Result<(), Violation> {
     let what = format!("{newest} was sent while {oldest} is unanswered; the window is {WINDOW}");
     Err(Violation::new(CloseCode::WindowExceeded, what))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        arbitrary::{Arrival, arrivals},
+        message::Outcome,
+    };
+
+    fn awaiting() -> Server {
+        let config = ServerConfig {
+            relay: "r1".parse().unwrap(),
+            boot: 7,
+            max_body: 1024 * 1024,
+            ping_grace: Deadline::DEFAULT_GRACE,
+        };
+        Server::new(config, Time::ZERO)
+    }
+
+    fn attached() -> Server {
+        let mut server = awaiting();
+        let hello = Hello {
+            agent: "test/1".parse().unwrap(),
+            outbox: 1,
+            inbox: 2,
+            next_within_ms: 25_000,
+        };
+        server.handle_control(Time::ZERO, frame::encode(&hello));
+        server.welcome();
+        while server.poll().is_some() {}
+        server
+    }
+
+    fn submit(server: &mut Server, seq: u64) -> Option<Action> {
+        let submit = Submit {
+            seq,
+            ..Submit::example()
+        };
+        server.handle_control(Time::ZERO, frame::encode(&submit));
+        server.poll()
+    }
+
+    fn is_window_exceeded(action: Option<Action>) -> bool {
+        matches!(action, Some(Action::Close(why)) if why.code == CloseCode::WindowExceeded)
+    }
+
+    #[test]
+    fn as_many_as_the_window_may_be_unanswered_and_no_more() {
+        let mut server = attached();
+        for seq in 1..=WINDOW {
+            assert!(matches!(submit(&mut server, seq), Some(Action::Event(_))));
+        }
+        assert!(is_window_exceeded(submit(&mut server, WINDOW + 1)));
+    }
+
+    #[test]
+    fn the_window_bounds_how_far_the_numbers_lie_apart() {
+        let mut server = attached();
+        submit(&mut server, 1);
+        submit(&mut server, 2);
+        server.receipt(&Receipt {
+            lane: Lane::Message,
+            seq: 2,
+            outcome: Outcome::Stored,
+        });
+        server.poll();
+        assert!(matches!(
+            submit(&mut server, WINDOW),
+            Some(Action::Event(_))
+        ));
+        assert!(is_window_exceeded(submit(&mut server, WINDOW + 1)));
+    }
+
+    #[test]
+    fn nothing_is_kept_after_the_close() {
+        let mut server = attached();
+        server.close(Violation::new(CloseCode::Superseded, ""));
+        for _ in 0..3 {
+            server.handle_control(Time::ZERO, Bytes::from_static(&[0x03]));
+        }
+        assert_eq!(server.reader.held(), 0);
+        assert_eq!(server.deadline(), None);
+    }
+
+    fn feed(server: &mut Server, now: &mut Time, arrival: Arrival) {
+        let from = "192.0.2.1:4433".parse().unwrap();
+        match arrival {
+            Arrival::Control(bytes) => server.handle_control(*now, bytes),
+            Arrival::Bulk(bytes) => server.handle_bulk(bytes),
+            Arrival::Datagram(bytes) => server.handle_datagram(*now, bytes, from),
+            Arrival::Silence(ms) => {
+                *now = *now + Duration::from_millis(ms);
+                server.handle_timeout(*now);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_arrival_makes_it_panic_or_hoard(
+            welcomed: bool,
+            arrivals in arrivals(),
+        ) {
+            let mut server = if welcomed { attached() } else { awaiting() };
+            let mut now = Time::ZERO;
+            for arrival in arrivals {
+                feed(&mut server, &mut now, arrival);
+                prop_assert!(server.reader.held() < MAX_CONTROL_PAYLOAD + 5);
+                if let Phase::Attached { unanswered, .. } = &server.phase {
+                    prop_assert!(unanswered.iter().all(|lane| lane.len() as u64 <= WINDOW));
+                }
+                while let Some(action) = server.poll() {
+                    let last = matches!(action, Action::Close(_));
+                    prop_assert!(!last || server.actions.is_empty(), "nothing follows a close");
+                }
+            }
+        }
+    }
+}

@@ -50,6 +50,38 @@ mod linux {
         super::SYNCS.fetch_add(1, Ordering::Release);
         0
     }
+
+    #[cfg(test)]
+    mod tests {
+        use std::process::Command;
+
+        /// Tells a child to sync what cannot be synced.
+        const CHILD: &str = "HOLDFAST_FAILING_SYNC";
+
+        #[test]
+        fn a_failed_sync_stops_the_process_and_says_so() {
+            if std::env::var_os(CHILD).is_some() {
+                let nobodys = i32::MAX;
+                super::sync_file_range(nobodys, 0, 0, 0);
+                return;
+            }
+            let child = Command::new(std::env::current_exe().unwrap())
+                .args([
+                    "--exact",
+                    "barrier::linux::tests::a_failed_sync_stops_the_process_and_says_so",
+                ])
+                .arg("--nocapture")
+                .env(CHILD, "1")
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&child.stderr);
+            assert!(!child.status.success());
+            assert!(
+                said.contains("the store's log could not be synced: Bad file descriptor"),
+                "{said}"
+            );
+        }
+    }
 }
 
 #[cfg(test)]

@@ -40,6 +40,9 @@ pub(crate) struct Committer {
     pub(crate) engine: sled::Db,
     pub(crate) queue: Arc<Queue>,
     pub(crate) limits: Limits,
+    /// sled's log through a handle of our own. Linux reports a failed write of a page once to each
+    /// open file, and sled's periodic flusher, which syncs through sled's, only logs what it hears.
+    pub(crate) log: File,
     pub(crate) watermark: Watermark,
     pub(crate) census: Census,
     pub(crate) stats: Arc<Mutex<Stats>>,
@@ -95,6 +98,9 @@ impl Committer {
     fn flush(&mut self) {
         let started = Instant::now();
         must("a group could not be flushed", self.engine.flush());
+        if let Err(error) = self.log.sync_data() {
+            fault::stop("a write of the log failed", &error);
+        }
         self.count_flush(started.elapsed());
         if let Err(error) = self.watermark.raise(self.census.commit) {
             let path = self.watermark.path().display();

@@ -77,6 +77,7 @@ impl Db {
     pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
         let Opened {
             engine,
+            log,
             watermark,
             census,
             lock,
@@ -91,6 +92,7 @@ impl Db {
                 max_group: options.max_group.max(1),
                 max_wait: options.max_wait,
             },
+            log,
             watermark,
             census,
             stats: Arc::clone(&stats),

@@ -8,6 +8,7 @@
 
 use std::any::Any;
 use std::fs::{self, File, TryLockError};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,7 @@ const FLUSH_EVERY_MS: u64 = 500;
 /// An open store, checked. The lock comes last, so that it is let go last.
 pub(crate) struct Opened {
     pub(crate) engine: sled::Db,
+    pub(crate) log: File,
     pub(crate) watermark: Watermark,
     pub(crate) census: Census,
     pub(crate) lock: File,
@@ -42,12 +44,14 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
     refuse_blobs(&engine_dir.join("blobs"))?;
     let promised = watermark::read(dir)?;
     let engine = start(dir, &engine_dir, options)?;
+    let log = open_log(&engine_dir.join("db"))?;
     let found = check(dir, &engine, promised)?;
     let census = prove_synced(dir, &engine, found)?;
     let watermark = Watermark::create(dir, census.commit)?;
     sync_names(dir, &engine_dir)?;
     Ok(Opened {
         engine,
+        log,
         watermark,
         census,
         lock,
@@ -108,10 +112,24 @@ fn start(dir: &Path, engine_dir: &Path, options: &Options) -> Result<sled::Db, O
         .mode(sled::Mode::LowSpace);
     match catch_unwind(AssertUnwindSafe(|| config.open())) {
         Ok(Ok(engine)) => Ok(engine),
+        Ok(Err(sled::Error::Io(error))) if is_sleds_lock(&error) => Err(OpenError::InUse {
+            dir: dir.to_owned(),
+        }),
         Ok(Err(sled::Error::Io(error))) => Err(OpenError::io("open", engine_dir)(error)),
         Ok(Err(error)) => Err(damaged(dir, error.to_string())),
         Err(panic) => Err(damaged(dir, said(panic.as_ref()))),
     }
+}
+
+fn open_log(path: &Path) -> Result<File, OpenError> {
+    let log = File::options().write(true).open(path);
+    log.map_err(OpenError::io("open", path))
+}
+
+/// sled locks its log too, and lets go when the last scan of a closed store is dropped. It has
+/// only words for that.
+fn is_sleds_lock(error: &io::Error) -> bool {
+    error.to_string().starts_with("could not acquire lock")
 }
 
 /// Compares what is there with what must be there. Where the promised number was taken away, which
@@ -184,13 +202,13 @@ fn sync_names(dir: &Path, engine_dir: &Path) -> Result<(), OpenError> {
 }
 
 #[cfg(unix)]
-fn sync(path: &Path) -> std::io::Result<()> {
+fn sync(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
 /// Elsewhere a directory cannot be opened as a file, and names are durable with what they name.
 #[cfg(not(unix))]
-fn sync(_path: &Path) -> std::io::Result<()> {
+fn sync(_path: &Path) -> io::Result<()> {
     Ok(())
 }
 

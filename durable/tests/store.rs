@@ -276,3 +276,20 @@ fn no_page_ever_leaves_the_log() {
     assert_eq!(std::fs::read_dir(blobs).unwrap().count(), 0);
     assert_eq!(keys(open(dir.path()).scan(b"")).len(), 61);
 }
+
+#[test]
+fn a_scan_that_outlives_the_close_keeps_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path());
+    let scan = db.scan(b"");
+    db.close().unwrap();
+    let refused = Db::open(dir.path(), Options::default()).err();
+    assert_eq!(
+        refused,
+        Some(OpenError::InUse {
+            dir: dir.path().to_owned()
+        })
+    );
+    drop(scan);
+    open(dir.path());
+}

@@ -1,6 +1,12 @@
 //! PROTOCOL.md says what the code does: its tables of types, codes and limits, and the example
 //! session, which both halves here hold once more. (Each single frame is checked beside its type.)
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what fails in a test should end it"
+)]
+
 use bytes::Bytes;
 use holdfast_protocol::{
     client::{self, Client, ClientConfig},

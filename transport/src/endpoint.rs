@@ -15,6 +15,12 @@ use crate::Ending;
 /// (1.5 × 600 s + 10 s), so that the protocol's heartbeat decides, and not QUIC.
 const IDLE_TIMEOUT_MS: u32 = 960_000;
 
+/// How long the other end of a watched connection may be silent.
+pub const WATCHED_TIMEOUT_MS: u32 = 10_000;
+
+/// How often a watched connection asks.
+const WATCHED_INTERVAL: Duration = Duration::from_secs(3);
+
 /// How many connections may wait for the accepting side before further ones are turned away.
 const MAX_INCOMING: usize = 1024;
 
@@ -94,8 +100,45 @@ pub fn dial(
     address: SocketAddr,
     trust_domain: &TrustDomain,
 ) -> Result<Connecting, Ending> {
+    connect(
+        endpoint,
+        tls,
+        transport(Requests::Control),
+        address,
+        trust_domain,
+    )
+}
+
+/// Dials one address, and watches the connection from below: for links between servers, which have
+/// no battery to spare and no heartbeat of their own. A silent other side is noticed after
+/// [`WATCHED_TIMEOUT_MS`].
+///
+/// # Errors
+/// As [`dial`].
+pub fn dial_watched(
+    endpoint: &Endpoint,
+    tls: Arc<QuicClientConfig>,
+    address: SocketAddr,
+    trust_domain: &TrustDomain,
+) -> Result<Connecting, Ending> {
+    let mut watched = transport(Requests::Control);
+    watched
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(
+            WATCHED_TIMEOUT_MS,
+        ))))
+        .keep_alive_interval(Some(WATCHED_INTERVAL));
+    connect(endpoint, tls, watched, address, trust_domain)
+}
+
+fn connect(
+    endpoint: &Endpoint,
+    tls: Arc<QuicClientConfig>,
+    transport: TransportConfig,
+    address: SocketAddr,
+    trust_domain: &TrustDomain,
+) -> Result<Connecting, Ending> {
     let mut config = ClientConfig::new(tls);
-    config.transport_config(Arc::new(transport(Requests::Control)));
+    config.transport_config(Arc::new(transport));
     endpoint
         .connect_with(config, address, trust_domain.as_str())
         .map_err(|error| Ending::Lost(format!("cannot dial {address}: {error}")))

@@ -173,8 +173,10 @@ impl Outgoing {
     }
 
     fn push(&mut self, piece: Bytes) {
-        self.bytes += piece.len();
-        self.pieces.push_back(piece);
+        if !piece.is_empty() {
+            self.bytes += piece.len();
+            self.pieces.push_back(piece);
+        }
     }
 
     fn is_empty(&self) -> bool {

@@ -1,0 +1,265 @@
+//! What an operator decides: one TOML file.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use holdfast_protocol::{heartbeat::Deadline, limits};
+use holdfast_transport::credentials::CredentialFiles;
+use serde::Deserialize;
+
+use crate::mail::policy::{Rules, Strangers};
+
+/// A relay's configuration. Relative paths are taken from the file's folder.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where devices and other relays connect (UDP).
+    pub listen: SocketAddr,
+    /// Where they are told to, best first, if that is not where the relay listens.
+    #[serde(default)]
+    pub advertise: Vec<SocketAddr>,
+    /// Where `/health` and `/metrics` are served (TCP, no authentication: a loopback address).
+    pub admin: Option<SocketAddr>,
+    /// Where mail waits.
+    pub data: PathBuf,
+    /// The allocators, in the order in which they are tried.
+    pub allocators: Vec<SocketAddr>,
+    /// The relay's share of accounts, in proportion to other relays' figures.
+    #[serde(default = "one")]
+    pub capacity: u32,
+    /// Certificate, key, authority and list of revoked certificates.
+    pub credentials: CredentialFiles,
+    /// How much may wait, and for how long.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// How much may wait, and for how long.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Who may write across accounts: `allowed` senders only, or `open` to all.
+    pub strangers: Strangers,
+    /// The largest body, in bytes.
+    pub max_body: usize,
+    /// How many messages may wait for one device.
+    pub max_messages: usize,
+    /// How many bytes may wait for one device.
+    pub max_bytes: u64,
+    /// How many devices an account may have.
+    pub max_devices: usize,
+    /// How many keys an account may retain.
+    pub max_retained: usize,
+    /// How many bytes an account may retain.
+    pub max_retained_bytes: u64,
+    /// How long a message may wait, at most and unless its sender says less.
+    #[serde(with = "humantime_serde")]
+    pub max_ttl: Duration,
+    /// How many bytes may be held in memory while attached devices are awaited.
+    pub max_held_bytes: u64,
+    /// Added to one and a half times its announced interval before a silent device is dropped.
+    #[serde(with = "humantime_serde")]
+    pub ping_grace: Duration,
+    /// How long sessions have to go elsewhere when the relay is asked to stop.
+    #[serde(with = "humantime_serde")]
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let rules = Rules::default();
+        Self {
+            strangers: rules.strangers,
+            max_body: rules.max_body,
+            max_messages: rules.max_messages,
+            max_bytes: rules.max_bytes,
+            max_devices: rules.max_devices,
+            max_retained: rules.max_retained,
+            max_retained_bytes: rules.max_retained_bytes,
+            max_ttl: rules.max_ttl,
+            max_held_bytes: rules.max_held_bytes,
+            ping_grace: Deadline::DEFAULT_GRACE,
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// The file is no configuration.
+    #[error("{}: {source}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        source: Box<toml::de::Error>,
+    },
+    /// A value is out of range.
+    #[error("{key}: {what}")]
+    OutOfRange {
+        /// Which value.
+        key: &'static str,
+        /// What it has to be.
+        what: String,
+    },
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the file or the value, and says what is wrong with it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
+        let config: Self = toml::from_str(&text).map_err(|source| ConfigError::Invalid {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
+        let config = config.resolve(path.parent().unwrap_or(Path::new("")));
+        config.check()?;
+        Ok(config)
+    }
+
+    fn resolve(self, base: &Path) -> Self {
+        let (data, credentials) = (base.join(&self.data), self.credentials.resolve(base));
+        Self {
+            data,
+            credentials,
+            ..self
+        }
+    }
+
+    /// Checks what types do not say.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let out_of_range = |key, what: String| Err(ConfigError::OutOfRange { key, what });
+        if self.allocators.is_empty() {
+            return out_of_range(
+                "allocators",
+                "name at least one, as \"HOST:PORT\"".to_owned(),
+            );
+        }
+        if self.capacity == 0 {
+            return out_of_range("capacity", "has to be at least 1".to_owned());
+        }
+        if self.listen.ip().is_unspecified() && self.advertise.is_empty() {
+            let what = format!("{} is no address to connect to: name one", self.listen);
+            return out_of_range("advertise", what);
+        }
+        if self.advertise.len() > limits::MAX_ADDRESSES {
+            return out_of_range("advertise", format!("{} at most", limits::MAX_ADDRESSES));
+        }
+        let bodies = limits::MAX_MESSAGE_BODY..=limits::MAX_BULK_BODY;
+        if !bodies.contains(&self.limits.max_body) {
+            let what = format!(
+                "has to be from {} to {} bytes",
+                bodies.start(),
+                bodies.end()
+            );
+            return out_of_range("limits.max_body", what);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn rules(&self) -> Rules {
+        let limits = &self.limits;
+        Rules {
+            strangers: limits.strangers,
+            max_body: limits.max_body,
+            max_messages: limits.max_messages,
+            max_bytes: limits.max_bytes,
+            max_devices: limits.max_devices,
+            max_retained: limits.max_retained,
+            max_retained_bytes: limits.max_retained_bytes,
+            max_ttl: limits.max_ttl,
+            max_held_bytes: limits.max_held_bytes,
+            ..Rules::default()
+        }
+    }
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str = r#"
+        listen = "127.0.0.2:4433"
+        data = "mail"
+        allocators = ["127.0.0.4:4434"]
+
+        [credentials]
+        certificate = "relay/r1.pem"
+        key = "relay/r1.key"
+        authority = "authority.pem"
+    "#;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("relay.toml");
+        fs::write(&path, text).unwrap();
+        let config = Config::load(&path)?;
+        assert_eq!(
+            config.data,
+            dir.path().join("mail"),
+            "paths are taken from the file's folder"
+        );
+        Ok(config)
+    }
+
+    #[test]
+    fn what_is_not_said_has_a_default() {
+        let config = load(MINIMAL).unwrap();
+        assert_eq!(config.capacity, 1);
+        assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.rules(), Rules::default());
+    }
+
+    #[test]
+    fn durations_are_written_for_people() {
+        let text = format!("{MINIMAL}\n[limits]\nmax_ttl = \"7days\"\nstrangers = \"open\"\n");
+        let limits = load(&text).unwrap().limits;
+        assert_eq!(limits.max_ttl, Duration::from_secs(7 * 24 * 3600));
+        assert_eq!(limits.strangers, Strangers::Open);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (change, expected) in [
+            (MINIMAL.replace("data", "dta"), "unknown field `dta`"),
+            (
+                MINIMAL.replace("[\"127.0.0.4:4434\"]", "[]"),
+                "allocators: name at least one",
+            ),
+            (
+                MINIMAL.replace("127.0.0.2", "0.0.0.0"),
+                "advertise: 0.0.0.0:4433 is no address",
+            ),
+            (
+                format!("{MINIMAL}\n[limits]\nmax_body = 1\n"),
+                "limits.max_body: has to be from",
+            ),
+        ] {
+            let error = load(&change).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

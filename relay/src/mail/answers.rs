@@ -1,0 +1,181 @@
+//! Senders that wait to hear what became of their messages.
+//!
+//! A message for an account is one question with several parts: each device's mailbox, and what
+//! the account retains. The sender hears once all parts are safe, and, if it asked for that, a
+//! second time when all have come to their end.
+
+use std::collections::HashMap;
+
+use holdfast_protocol::message::Outcome;
+
+use super::outlet::Asker;
+
+/// Which answer.
+pub(crate) type AnswerId = u64;
+
+#[derive(Debug)]
+struct Answer {
+    askers: Vec<Asker>,
+    /// Parts that are neither on disk nor at their end.
+    unsafe_parts: usize,
+    /// Parts that have not come to their end.
+    open_parts: usize,
+    /// The sender wants to hear the end.
+    notify: bool,
+    /// The sender has heard `stored`.
+    told: bool,
+    /// The least happy end of a part so far.
+    end: Outcome,
+}
+
+/// The open answers of one account.
+#[derive(Debug, Default)]
+pub(crate) struct Answers {
+    open: HashMap<AnswerId, Answer>,
+    next: AnswerId,
+}
+
+impl Answers {
+    /// A question of so many parts.
+    pub(crate) fn open(&mut self, asker: Asker, parts: usize, notify: bool) -> AnswerId {
+        self.next += 1;
+        let answer = Answer {
+            askers: vec![asker],
+            unsafe_parts: parts,
+            open_parts: parts,
+            notify,
+            told: false,
+            end: Outcome::Delivered,
+        };
+        self.open.insert(self.next, answer);
+        self.next
+    }
+
+    /// A question about a message that was stored in an earlier run: who asks wants to hear the
+    /// end of its one part.
+    pub(crate) fn open_stored(&mut self, asker: Asker) -> AnswerId {
+        let id = self.open(asker, 1, true);
+        self.part_stored(Some(id));
+        id
+    }
+
+    /// The sender asks again, from another session: both hear the answer.
+    pub(crate) fn ask_again(&mut self, id: AnswerId, asker: Asker) {
+        let Some(answer) = self.open.get_mut(&id) else {
+            return;
+        };
+        if answer.told {
+            asker.answer(Outcome::Stored);
+        }
+        answer.askers.retain(|known| known.outlet != asker.outlet);
+        answer.askers.push(asker);
+    }
+
+    /// A part is on disk.
+    pub(crate) fn part_stored(&mut self, id: Option<AnswerId>) {
+        let Some((id, answer)) = id.and_then(|id| Some((id, self.open.get_mut(&id)?))) else {
+            return;
+        };
+        answer.unsafe_parts = answer.unsafe_parts.saturating_sub(1);
+        if answer.unsafe_parts > 0 || answer.told {
+            return;
+        }
+        answer.told = true;
+        answer.tell(Outcome::Stored);
+        if !answer.notify {
+            self.open.remove(&id);
+        }
+    }
+
+    /// A part has come to its end; `was_safe` if it was on disk before.
+    pub(crate) fn part_ended(&mut self, id: Option<AnswerId>, outcome: Outcome, was_safe: bool) {
+        let Some((id, answer)) = id.and_then(|id| Some((id, self.open.get_mut(&id)?))) else {
+            return;
+        };
+        if outcome != Outcome::Delivered {
+            answer.end = outcome;
+        }
+        if !was_safe {
+            answer.unsafe_parts = answer.unsafe_parts.saturating_sub(1);
+        }
+        answer.open_parts = answer.open_parts.saturating_sub(1);
+        if answer.open_parts == 0 {
+            answer.tell(answer.end);
+            self.open.remove(&id);
+        } else if answer.unsafe_parts == 0 && !answer.told {
+            answer.told = true;
+            answer.tell(Outcome::Stored);
+            if !answer.notify {
+                self.open.remove(&id);
+            }
+        }
+    }
+
+    /// Whether nobody waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+}
+
+impl Answer {
+    fn tell(&self, outcome: Outcome) {
+        for asker in &self.askers {
+            asker.answer(outcome);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::outlet::{Outbound, Outlet, Question};
+
+    fn asker(outlet: &Outlet) -> Asker {
+        Asker {
+            outlet: outlet.clone(),
+            question: Question::Passed { tag: 1 },
+        }
+    }
+
+    fn heard(outlet: &Outlet) -> Vec<Outcome> {
+        let outcome = |outbound| match outbound {
+            Outbound::Answer { outcome, .. } => outcome,
+            other => panic!("{other:?}"),
+        };
+        outlet.take().into_iter().map(outcome).collect()
+    }
+
+    #[test]
+    fn all_parts_delivered_is_delivered() {
+        let (mut answers, outlet) = (Answers::default(), Outlet::new());
+        let id = Some(answers.open(asker(&outlet), 2, false));
+        answers.part_ended(id, Outcome::Delivered, false);
+        assert_eq!(heard(&outlet), []);
+        answers.part_ended(id, Outcome::Delivered, false);
+        assert_eq!(heard(&outlet), [Outcome::Delivered]);
+        assert!(answers.is_empty());
+    }
+
+    #[test]
+    fn one_part_stored_makes_it_stored_and_the_end_is_told_on_request() {
+        let (mut answers, outlet) = (Answers::default(), Outlet::new());
+        let id = Some(answers.open(asker(&outlet), 2, true));
+        answers.part_stored(id);
+        answers.part_ended(id, Outcome::Delivered, false);
+        assert_eq!(heard(&outlet), [Outcome::Stored]);
+        answers.part_ended(id, Outcome::Expired, true);
+        assert_eq!(heard(&outlet), [Outcome::Expired]);
+        assert!(answers.is_empty());
+    }
+
+    #[test]
+    fn who_asks_again_hears_what_was_told_and_what_comes() {
+        let (mut answers, first, second) = (Answers::default(), Outlet::new(), Outlet::new());
+        let id = answers.open(asker(&first), 1, true);
+        answers.part_stored(Some(id));
+        answers.ask_again(id, asker(&second));
+        answers.part_ended(Some(id), Outcome::Delivered, true);
+        assert_eq!(heard(&first), [Outcome::Stored, Outcome::Delivered]);
+        assert_eq!(heard(&second), [Outcome::Stored, Outcome::Delivered]);
+    }
+}

@@ -1,0 +1,252 @@
+//! What every rule needs at hand: the time, the limits, the next position, and the out-tray.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use holdfast_protocol::{
+    id::{Device, Key, Lane, Name},
+    message::Refusal,
+    time::Time,
+};
+
+use super::{
+    ledger::{Mark, Refusals},
+    message::{Header, Place, Source},
+    policy::Rules,
+};
+
+/// Now, on both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moment {
+    /// For timers: never jumps.
+    pub(crate) time: Time,
+    /// For times to live, which outlast a restart: milliseconds since 1970-01-01 UTC.
+    pub(crate) wall_ms: u64,
+}
+
+/// Numbers that grow for as long as the store lives, across restarts: the boot is their upper part.
+#[derive(Debug)]
+pub(crate) struct Positions {
+    next: u64,
+}
+
+impl Positions {
+    /// Positions of one boot take this many bits; what remains numbers 16 million boots.
+    const BITS: u32 = 40;
+
+    /// The positions of a boot.
+    pub(crate) fn of_boot(boot: u64) -> Self {
+        Self {
+            next: (boot << Self::BITS) + 1,
+        }
+    }
+
+    /// The next one.
+    pub(crate) fn take(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
+    }
+}
+
+/// A change to the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Write {
+    /// A message, in a mailbox or retained.
+    PutMessage {
+        /// Where.
+        place: Place,
+        /// For what is retained: where it stands in the account's order.
+        position: u64,
+        /// The lane it came on.
+        lane: Lane,
+        /// What is kept besides the body.
+        header: Header,
+        /// The body.
+        body: Bytes,
+    },
+    /// That message is not needed any more.
+    DeleteMessage(Place),
+    /// What is kept of a device besides its mail.
+    PutDevice {
+        /// Which one.
+        device: Device,
+        /// See [`DeviceRecord`].
+        record: DeviceRecord,
+    },
+    /// Which of a source's messages a mailbox has seen.
+    PutMark {
+        /// Whose mailbox.
+        device: Device,
+        /// The source.
+        source: Source,
+        /// How far.
+        mark: Mark,
+    },
+    /// Which of a source's messages an account has refused.
+    PutRefusals {
+        /// Which account.
+        account: Name,
+        /// The source.
+        source: Source,
+        /// Which, and why.
+        refusals: Refusals,
+    },
+    /// May an account's devices write to this one's?
+    PutAllowed {
+        /// Whose list.
+        account: Name,
+        /// Who.
+        sender: Name,
+        /// May they?
+        allowed: bool,
+    },
+}
+
+/// What is kept of a device besides its mail.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct DeviceRecord {
+    /// Its memory of what it received; `None` if it never attached.
+    pub(crate) inbox: Option<u64>,
+    /// Messages that expired since the last gap it acknowledged.
+    pub(crate) missed: u64,
+}
+
+/// What a commit made durable, so that those who wait for it can be answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Durable {
+    /// A message in a mailbox.
+    Stored {
+        /// Whose mailbox.
+        device: Name,
+        /// Which lane.
+        lane: Lane,
+        /// Its position.
+        position: u64,
+    },
+    /// A retained message.
+    Retained {
+        /// Its key.
+        key: Key,
+        /// Its position in the account's order.
+        position: u64,
+        /// Who waits.
+        answer: super::answers::AnswerId,
+    },
+    /// A change to the list of allowed senders.
+    Allowed(super::outlet::Asker),
+}
+
+/// Reads what was stored. The rules look only at what a joining device is to be given.
+pub(crate) trait Shelf {
+    /// A stored body, if it is still there.
+    fn body(&self, place: &Place) -> Option<Bytes>;
+}
+
+/// What happened, for the metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Messages handed to an attached device without touching the disk, and acknowledged.
+    pub(crate) forwarded: u64,
+    /// Messages written to a mailbox.
+    pub(crate) stored: u64,
+    /// Messages acknowledged out of a stored mailbox.
+    pub(crate) drained: u64,
+    /// Messages past their time to live.
+    pub(crate) expired: u64,
+    /// Messages replaced by a newer one of their key.
+    pub(crate) replaced: u64,
+    /// Messages seen before.
+    pub(crate) duplicates: u64,
+    /// Messages refused.
+    pub(crate) refused: Vec<Refusal>,
+    /// Sessions ended by a newer one.
+    pub(crate) superseded: u64,
+    /// Change of the bytes waiting in all mailboxes.
+    pub(crate) mailbox_bytes: i64,
+}
+
+/// What every rule needs at hand, for one call.
+pub(crate) struct Desk<'a> {
+    /// Now.
+    pub(crate) now: Moment,
+    /// The limits.
+    pub(crate) rules: &'a Rules,
+    /// The next position.
+    pub(crate) positions: &'a mut Positions,
+    /// Bytes of bodies that are held in memory while an answer is awaited, in all mailboxes.
+    pub(crate) held: &'a mut u64,
+    /// What is stored.
+    pub(crate) shelf: &'a dyn Shelf,
+    /// The out-tray: changes to the store, applied together.
+    pub(crate) writes: Vec<Write>,
+    /// What can be answered when those changes are durable.
+    pub(crate) durable: Vec<Durable>,
+    /// What happened.
+    pub(crate) tally: Tally,
+}
+
+impl<'a> Desk<'a> {
+    /// A desk with an empty out-tray.
+    pub(crate) fn new(
+        now: Moment,
+        rules: &'a Rules,
+        positions: &'a mut Positions,
+        held: &'a mut u64,
+        shelf: &'a dyn Shelf,
+    ) -> Self {
+        let (writes, durable, tally) = Default::default();
+        Self {
+            now,
+            rules,
+            positions,
+            held,
+            shelf,
+            writes,
+            durable,
+            tally,
+        }
+    }
+
+    /// Whether another body of `bytes` may wait in memory.
+    pub(crate) fn may_hold(&self, bytes: usize) -> bool {
+        self.held.saturating_add(bytes as u64) <= self.rules.max_held_bytes
+    }
+}
+
+/// How long an attached device's answer is awaited before its message goes to the disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Grace {
+    smoothed: Duration,
+}
+
+impl Grace {
+    /// Never shorter: a disk write costs more than a moment's patience.
+    const MIN: Duration = Duration::from_millis(100);
+    /// Never longer: the sender waits.
+    const MAX: Duration = Duration::from_secs(2);
+
+    /// Before anything was measured.
+    pub(crate) fn new() -> Self {
+        Self {
+            smoothed: Self::MIN,
+        }
+    }
+
+    /// Takes a measurement: from handing a message over to its acknowledgement. The average is the
+    /// round-trip estimator of RFC 6298, section 2.
+    pub(crate) fn measured(&mut self, span: Duration) {
+        self.smoothed = (self.smoothed * 7 + span) / 8;
+    }
+
+    /// A few round trips.
+    pub(crate) fn span(self) -> Duration {
+        (self.smoothed * 4).clamp(Self::MIN, Self::MAX)
+    }
+}
+
+/// A shared shelf.
+impl<S: Shelf + ?Sized> Shelf for Arc<S> {
+    fn body(&self, place: &Place) -> Option<Bytes> {
+        (**self).body(place)
+    }
+}

@@ -1,0 +1,100 @@
+//! A message as a relay holds it, and where its rows stand.
+
+use bytes::Bytes;
+use holdfast_protocol::{
+    id::{Device, Key, Lane, MessageId, Name, Recipient, Sender},
+    message::{Deliver, Options},
+};
+use serde::{Deserialize, Serialize};
+
+/// A message on its way in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Message {
+    /// Which one it is; the sender in it was verified.
+    pub(crate) id: MessageId,
+    /// Whom it is for.
+    pub(crate) to: Recipient,
+    /// What the sender asked for.
+    pub(crate) options: Options,
+    /// What it says.
+    pub(crate) body: Bytes,
+}
+
+/// What is kept of a message besides its body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Header {
+    /// Which message it is.
+    pub(crate) id: MessageId,
+    /// When this relay accepted it: milliseconds since 1970-01-01 UTC.
+    pub(crate) accepted_ms: u64,
+    /// What the sender asked for.
+    pub(crate) options: Options,
+}
+
+impl Header {
+    /// When its time to live ends, in milliseconds since 1970-01-01 UTC.
+    pub(crate) fn expires_ms(&self) -> Option<u64> {
+        self.options
+            .ttl_s
+            .map(|ttl| self.accepted_ms.saturating_add(u64::from(ttl) * 1000))
+    }
+
+    /// Whether its time to live has ended.
+    pub(crate) fn has_expired(&self, wall_ms: u64) -> bool {
+        self.expires_ms().is_some_and(|expires| wall_ms >= expires)
+    }
+
+    /// What a device is told with the body.
+    pub(crate) fn deliver(&self, position: u64) -> Deliver {
+        Deliver {
+            position,
+            from: self.id.sender.clone(),
+            epoch: self.id.epoch,
+            seq: self.id.seq,
+            accepted_ms: self.accepted_ms,
+            options: self.options.clone(),
+        }
+    }
+}
+
+/// The source of a numbered sequence of messages: one lane of one outbox.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct Source {
+    /// Whose outbox.
+    pub(crate) sender: Sender,
+    /// Which of its outboxes.
+    pub(crate) epoch: u64,
+    /// The lane.
+    pub(crate) lane: Lane,
+}
+
+impl From<&MessageId> for Source {
+    fn from(id: &MessageId) -> Self {
+        Self {
+            sender: id.sender.clone(),
+            epoch: id.epoch,
+            lane: id.lane,
+        }
+    }
+}
+
+/// Where a stored body stands.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Place {
+    /// In a device's mailbox.
+    Mailbox {
+        /// Whose mailbox.
+        device: Device,
+        /// Which of its lanes.
+        lane: Lane,
+        /// Its position there.
+        position: u64,
+    },
+    /// Among what an account retains.
+    Retained {
+        /// The account.
+        account: Name,
+        /// Under which key.
+        key: Key,
+    },
+}

@@ -1,0 +1,120 @@
+//! Which devices of an account are attached: the online list, true at every moment.
+
+use std::collections::BTreeMap;
+
+use holdfast_protocol::{id::Name, time::Time};
+
+use super::outlet::{Outbound, Outlet, SessionId};
+
+/// One attached device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Session {
+    /// This relay's number for it.
+    pub(crate) id: SessionId,
+    /// What leads to the device, directly or over another relay.
+    pub(crate) outlet: Outlet,
+    /// When the device attached.
+    pub(crate) since: Time,
+}
+
+/// An account's attached devices.
+#[derive(Debug, Default)]
+pub(crate) struct Online(BTreeMap<Name, Session>);
+
+impl Online {
+    /// The younger of two sessions of a device stays; the other is told so. Tells whether the new
+    /// one is on the list now, and whether another one was ended for it.
+    pub(crate) fn attach(&mut self, device: &Name, session: Session) -> Attached {
+        let older = match self.0.get(device) {
+            Some(other) if other.id != session.id && other.since > session.since => {
+                end(&session);
+                return Attached::Refused;
+            }
+            other => other.filter(|other| other.id != session.id).cloned(),
+        };
+        self.0.insert(device.clone(), session);
+        match older {
+            Some(older) => {
+                end(&older);
+                Attached::InsteadOf(older)
+            }
+            None => Attached::First,
+        }
+    }
+
+    /// Takes a device off the list, unless a newer session has taken this one's place.
+    pub(crate) fn detach(&mut self, device: &Name, id: SessionId) -> bool {
+        let is_current = self.current(device, id).is_some();
+        if is_current {
+            self.0.remove(device);
+        }
+        is_current
+    }
+
+    /// The device's session.
+    pub(crate) fn get(&self, device: &Name) -> Option<&Session> {
+        self.0.get(device)
+    }
+
+    /// The session of this number, if it is the device's.
+    pub(crate) fn current(&self, device: &Name, id: SessionId) -> Option<&Session> {
+        self.0.get(device).filter(|session| session.id == id)
+    }
+
+    /// How many devices are attached.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// What became of an attachment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Attached {
+    /// It is on the list.
+    First,
+    /// It is on the list, and that one is not any more.
+    InsteadOf(Session),
+    /// A younger session is there.
+    Refused,
+}
+
+fn end(session: &Session) {
+    session.outlet.push(Outbound::Superseded {
+        session: session.id,
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn session(id: SessionId, at: u64) -> Session {
+        Session {
+            id,
+            outlet: Outlet::new(),
+            since: Time::at(Duration::from_secs(at)),
+        }
+    }
+
+    #[test]
+    fn the_younger_session_stays_and_the_other_is_told() {
+        let (phone, mut online) = (Name::new("phone").unwrap(), Online::default());
+        let (old, new) = (session(1, 1), session(2, 2));
+        assert_eq!(online.attach(&phone, old.clone()), Attached::First);
+        assert_eq!(
+            online.attach(&phone, new.clone()),
+            Attached::InsteadOf(old.clone())
+        );
+        assert_eq!(old.outlet.take(), [Outbound::Superseded { session: 1 }]);
+        assert!(
+            !online.detach(&phone, 1),
+            "the older one's end must not take the newer off"
+        );
+        assert_eq!(online.attach(&phone, old.clone()), Attached::Refused);
+        assert_eq!(online.get(&phone), Some(&new));
+        assert!(online.detach(&phone, 2));
+        assert_eq!(online.len(), 0);
+    }
+}

@@ -1,0 +1,109 @@
+//! Who may write to whom, and how much may wait.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use holdfast_protocol::{
+    id::{Name, Recipient, Sender},
+    message::Refusal,
+};
+use serde::Deserialize;
+
+use super::message::Message;
+
+/// Whether strangers may write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strangers {
+    /// Only if the recipient's account has allowed the sender's.
+    #[default]
+    Allowed,
+    /// Anyone may write to anyone.
+    Open,
+}
+
+/// The limits of every mailbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rules {
+    /// Whether strangers may write.
+    pub(crate) strangers: Strangers,
+    /// The largest body, in bytes.
+    pub(crate) max_body: usize,
+    /// How many messages may wait for one device.
+    pub(crate) max_messages: usize,
+    /// How many bytes may wait for one device, counting each message's body and
+    /// [`MESSAGE_OVERHEAD`].
+    pub(crate) max_bytes: u64,
+    /// How many devices an account may have.
+    pub(crate) max_devices: usize,
+    /// How many keys an account may retain.
+    pub(crate) max_retained: usize,
+    /// How many bytes of bodies an account may retain.
+    pub(crate) max_retained_bytes: u64,
+    /// How long a message may wait if its sender does not say, and at most.
+    pub(crate) max_ttl: Duration,
+    /// How many bytes of bodies may be held in memory while attached devices are awaited, in all.
+    pub(crate) max_held_bytes: u64,
+    /// The same, for one device.
+    pub(crate) max_held_bytes_per_device: u64,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            strangers: Strangers::Allowed,
+            max_body: holdfast_protocol::limits::DEFAULT_BULK_BODY,
+            max_messages: 100_000,
+            max_bytes: 256 * 1024 * 1024,
+            max_devices: 64,
+            max_retained: 1024,
+            max_retained_bytes: 64 * 1024 * 1024,
+            max_ttl: Duration::from_secs(30 * 24 * 3600),
+            max_held_bytes: 256 * 1024 * 1024,
+            max_held_bytes_per_device: 4 * 1024 * 1024,
+        }
+    }
+}
+
+/// What a waiting message costs besides its body, in bytes: its row's key, header and checksum.
+pub(crate) const MESSAGE_OVERHEAD: u64 = 128;
+
+/// May this sender write to this account?
+pub(crate) fn may_write(
+    rules: &Rules,
+    allowed: &BTreeSet<Name>,
+    sender: &Sender,
+    account: &Name,
+) -> Result<(), Refusal> {
+    let Some(from) = sender.account() else {
+        return Ok(());
+    };
+    let known = from == account || allowed.contains(from);
+    if known || rules.strangers == Strangers::Open {
+        Ok(())
+    } else {
+        Err(Refusal::NotAllowed)
+    }
+}
+
+/// Is the message one that this relay can take?
+pub(crate) fn check(rules: &Rules, message: &Message) -> Result<(), Refusal> {
+    if message.body.len() > rules.max_body {
+        return Err(Refusal::TooLarge);
+    }
+    if !message.options.retain {
+        return Ok(());
+    }
+    let Recipient::Account(account) = &message.to else {
+        return Err(Refusal::BadRetain);
+    };
+    let own = message
+        .id
+        .sender
+        .account()
+        .is_none_or(|from| from == account);
+    if own && message.options.key.is_some() {
+        Ok(())
+    } else {
+        Err(Refusal::BadRetain)
+    }
+}

@@ -1,0 +1,198 @@
+//! What the operator sees: counters and gauges in the Prometheus text format, one registry a relay.
+
+use std::sync::{Arc, atomic::AtomicU64};
+
+use holdfast_protocol::message::Refusal;
+use holdfast_transport::Ending;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
+};
+
+use crate::{
+    mail::desk::Tally,
+    store::{MailboxStore, StoreStats},
+};
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Reason {
+    reason: String,
+}
+
+/// A relay's counters and gauges.
+#[derive(Default)]
+pub(crate) struct Metrics {
+    /// Device and service sessions that are open.
+    pub(crate) sessions: Gauge,
+    /// Links to and from other relays that are up.
+    pub(crate) links: Gauge,
+    online: Gauge,
+    forwarded: Counter,
+    stored: Counter,
+    drained: Counter,
+    expired: Counter,
+    replaced: Counter,
+    duplicates: Counter,
+    superseded: Counter,
+    refused: Family<Reason, Counter>,
+    mailbox_bytes: Gauge,
+    handshakes_failed: Family<Reason, Counter>,
+    sessions_ended: Family<Reason, Counter>,
+    flushes: Counter,
+    flush_seconds: Counter<f64, AtomicU64>,
+    disk_bytes: Gauge,
+}
+
+impl Metrics {
+    /// Adds up what a rule did, and how many devices of the account were attached before and after.
+    pub(crate) fn count(&self, tally: &Tally, online_before: usize, online_after: usize) {
+        self.online
+            .inc_by(online_after.cast_signed() as i64 - online_before.cast_signed() as i64);
+        self.forwarded.inc_by(tally.forwarded);
+        self.stored.inc_by(tally.stored);
+        self.drained.inc_by(tally.drained);
+        self.expired.inc_by(tally.expired);
+        self.replaced.inc_by(tally.replaced);
+        self.duplicates.inc_by(tally.duplicates);
+        self.superseded.inc_by(tally.superseded);
+        self.mailbox_bytes.inc_by(tally.mailbox_bytes);
+        for refusal in &tally.refused {
+            self.refused(*refusal);
+        }
+    }
+
+    /// An account's mailboxes came into memory.
+    pub(crate) fn loaded(&self, bytes: u64) {
+        self.mailbox_bytes.inc_by(bytes.cast_signed());
+    }
+
+    /// An account's mailboxes left memory.
+    pub(crate) fn unloaded(&self, bytes: u64) {
+        self.mailbox_bytes.dec_by(bytes.cast_signed());
+    }
+
+    fn refused(&self, refusal: Refusal) {
+        let reason = Reason {
+            reason: refusal.label().to_owned(),
+        };
+        self.refused.get_or_create(&reason).inc();
+    }
+
+    /// A connection did not become a session.
+    pub(crate) fn handshake_failed(&self, reason: impl Into<String>) {
+        self.handshakes_failed
+            .get_or_create(&Reason {
+                reason: reason.into(),
+            })
+            .inc();
+    }
+
+    /// A session has ended.
+    pub(crate) fn session_ended(&self, ending: &Ending) {
+        let reason = label(ending);
+        self.sessions_ended.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Everything, in the Prometheus text format.
+    pub(crate) fn render(self: &Arc<Self>, store: &dyn MailboxStore) -> String {
+        self.take_stats(store.stats());
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = encode(&mut text, &self.registry());
+        text
+    }
+
+    fn take_stats(&self, stats: StoreStats) {
+        self.flushes
+            .inc_by(stats.flushes.saturating_sub(self.flushes.get()));
+        self.flush_seconds
+            .inc_by((stats.flush_seconds - self.flush_seconds.get()).max(0.0));
+        self.disk_bytes.set(stats.disk_bytes.cast_signed());
+    }
+
+    fn registry(&self) -> Registry {
+        let mut all = Registry::with_prefix("holdfast_relay");
+        all.register("sessions", "Open sessions", self.sessions.clone());
+        all.register(
+            "links",
+            "Links to and from other relays that are up",
+            self.links.clone(),
+        );
+        all.register("online", "Devices on the online list", self.online.clone());
+        all.register(
+            "forwarded",
+            "Messages delivered without a write",
+            self.forwarded.clone(),
+        );
+        all.register(
+            "stored",
+            "Messages written to mailboxes",
+            self.stored.clone(),
+        );
+        all.register(
+            "drained",
+            "Written messages delivered",
+            self.drained.clone(),
+        );
+        all.register(
+            "expired",
+            "Messages past their time to live",
+            self.expired.clone(),
+        );
+        all.register(
+            "replaced",
+            "Messages replaced by a newer one",
+            self.replaced.clone(),
+        );
+        all.register(
+            "duplicates",
+            "Messages seen before",
+            self.duplicates.clone(),
+        );
+        all.register(
+            "superseded",
+            "Sessions ended by a newer one",
+            self.superseded.clone(),
+        );
+        all.register(
+            "refused",
+            "Messages refused, by reason",
+            self.refused.clone(),
+        );
+        all.register_with_unit(
+            "mailbox",
+            "Waiting mail of the accounts in memory",
+            Unit::Bytes,
+            self.mailbox_bytes.clone(),
+        );
+        let failed = self.handshakes_failed.clone();
+        all.register(
+            "handshakes_failed",
+            "Connections that became no session, by reason",
+            failed,
+        );
+        let ended = self.sessions_ended.clone();
+        all.register("sessions_ended", "Sessions that ended, by reason", ended);
+        all.register("flushes", "Syncs to the disk", self.flushes.clone());
+        let flushing = self.flush_seconds.clone();
+        all.register_with_unit("flush", "Time spent in syncs", Unit::Seconds, flushing);
+        all.register_with_unit(
+            "disk",
+            "Disk used by the store",
+            Unit::Bytes,
+            self.disk_bytes.clone(),
+        );
+        all
+    }
+}
+
+/// The name under which an ending is counted.
+pub(crate) fn label(ending: &Ending) -> String {
+    match ending {
+        Ending::Closed { code, .. } => format!("{code:?}"),
+        Ending::Handshake { alert, .. } => format!("tls_alert_{alert}"),
+        Ending::Lost(_) => "lost".to_owned(),
+        Ending::Ours => "ours".to_owned(),
+    }
+}

@@ -1,0 +1,309 @@
+//! The relay: binds, accepts, stops. It owns every task.
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use holdfast_protocol::{
+    close::CloseCode,
+    id::{Identity, Name},
+    message::RelayAddress,
+    server::ServerConfig,
+    version,
+};
+use holdfast_transport::{
+    credentials::{CredentialError, Credentials},
+    ending::error_code,
+    endpoint::{self, Requests},
+};
+use parking_lot::Mutex;
+use quinn::Endpoint;
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+    time::timeout,
+};
+
+use crate::{
+    admin::{Admin, Office},
+    clock::Clock,
+    config::{Config, ConfigError},
+    connection::{Context, SessionIds, Tide},
+    lease::Keeper,
+    metrics::Metrics,
+    peers::{Dialler, Peers},
+    router::Router,
+    store::{StoreError, durable::DurableStore},
+};
+
+/// How long the allocator has to hear that the relay is stopping.
+const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why a relay cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The credentials cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
+    /// The certificate is somebody else's.
+    #[error("the certificate is {0}'s; a relay needs one that was issued to a relay")]
+    NotARelay(Identity),
+    /// The store cannot be used.
+    #[error("the store in {}: {source}", path.display())]
+    Store {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: StoreError,
+    },
+    /// An address cannot be bound.
+    #[error("{address} cannot be bound: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What went wrong.
+        source: io::Error,
+    },
+}
+
+/// A running relay.
+pub struct Relay {
+    name: Name,
+    endpoint: Endpoint,
+    admin: Option<Admin>,
+    store: DurableStore,
+    peers: Peers,
+    metrics: Arc<Metrics>,
+    others: Arc<Mutex<Vec<RelayAddress>>>,
+    drain: Duration,
+    tide: watch::Sender<Tide>,
+    draining: watch::Sender<bool>,
+    given_up: watch::Receiver<bool>,
+    accepting: JoinHandle<()>,
+    background: JoinSet<()>,
+}
+
+impl Relay {
+    /// Opens the store, binds the ports and begins to serve. A port 0 stands for any free one.
+    ///
+    /// # Errors
+    /// [`BindError`] says what is missing or wrong.
+    pub async fn bind(config: Config) -> Result<Self, BindError> {
+        config.check()?;
+        let credentials = Credentials::load(&config.credentials)?;
+        let name = match credentials.identity() {
+            Identity::Relay(name) => name.clone(),
+            other => return Err(BindError::NotARelay(other.clone())),
+        };
+        let tls = credentials.server(&[version::SESSION, version::PEER])?;
+        let endpoint =
+            endpoint::bind_server(config.listen, tls, Requests::Control).map_err(|source| {
+                BindError::Bind {
+                    address: config.listen,
+                    source,
+                }
+            })?;
+        let (store, boot) = open_store(&config)?;
+        tracing::info!(relay = %name, boot, listen = %config.listen, "started");
+        Self::start(config, &credentials, name, endpoint, (store, boot)).await
+    }
+
+    async fn start(
+        config: Config,
+        credentials: &Credentials,
+        name: Name,
+        endpoint: Endpoint,
+        (store, boot): (DurableStore, u64),
+    ) -> Result<Self, BindError> {
+        let address = endpoint.local_addr().map_err(|source| BindError::Bind {
+            address: config.listen,
+            source,
+        })?;
+        let (clock, metrics) = (Clock::start(), Arc::new(Metrics::default()));
+        let trust_domain = credentials.trust_domain().clone();
+        let peer_tls = credentials.client(version::PEER)?;
+        let dialler = Dialler {
+            endpoint: endpoint.clone(),
+            tls: peer_tls,
+            trust_domain: trust_domain.clone(),
+            clock,
+        };
+        let peers = Peers::new(dialler, metrics.clone());
+        let shared: Arc<DurableStore> = Arc::new(store.clone());
+        let router = Router::new(
+            (name.clone(), boot),
+            clock,
+            config.rules(),
+            shared.clone(),
+            metrics.clone(),
+            peers.clone(),
+        );
+        let (tide, tide_seen) = watch::channel(Tide::Running);
+        let (draining, draining_seen) = watch::channel(false);
+        let (given_up, given_up_seen) = watch::channel(false);
+        let others = Arc::new(Mutex::new(Vec::new()));
+        let keeper = Keeper {
+            endpoint: endpoint.clone(),
+            tls: credentials.client(version::ALLOCATION)?,
+            trust_domain: trust_domain.clone(),
+            allocators: config.allocators.clone(),
+            boot,
+            addresses: advertised(&config, address),
+            capacity: config.capacity,
+            metrics: metrics.clone(),
+            router: router.clone(),
+            peers: peers.clone(),
+            others: others.clone(),
+            draining: draining_seen,
+            given_up,
+        };
+        let admin = match config.admin {
+            Some(address) => {
+                let office = Office {
+                    relay: name.clone(),
+                    boot,
+                    metrics: metrics.clone(),
+                    store: shared,
+                    tide: tide_seen.clone(),
+                };
+                let bound = Admin::bind(address, office).await;
+                Some(bound.map_err(|source| BindError::Bind { address, source })?)
+            }
+            None => None,
+        };
+        let context = Context {
+            trust_domain,
+            server: ServerConfig {
+                relay: name.clone(),
+                boot,
+                max_body: config.limits.max_body,
+                ping_grace: config.limits.ping_grace,
+            },
+            router: router.clone(),
+            ids: SessionIds::default(),
+            clock,
+            metrics: metrics.clone(),
+            tide: tide_seen,
+        };
+        let mut background = JoinSet::new();
+        background.spawn(async move { router.run().await });
+        background.spawn(keeper.run());
+        Ok(Self {
+            name,
+            admin,
+            store,
+            peers,
+            metrics,
+            others,
+            drain: config.limits.drain,
+            tide,
+            draining,
+            given_up: given_up_seen,
+            accepting: tokio::spawn(accept(endpoint.clone(), context)),
+            background,
+            endpoint,
+        })
+    }
+
+    /// The relay's name, as its certificate says.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// Where devices connect.
+    ///
+    /// # Errors
+    /// When the socket is gone.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+
+    /// Where `/health` and `/metrics` are served.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|admin| admin.address)
+    }
+
+    /// Stops: tells the allocator and the devices, waits for them to go, writes what is held, and
+    /// closes the store.
+    ///
+    /// # Errors
+    /// When the store could not be closed in order; what was answered is on the disk nevertheless.
+    pub async fn shutdown(mut self) -> Result<(), holdfast_durable::CloseError> {
+        tracing::info!(relay = %self.name, sessions = self.metrics.sessions.get(), "stopping");
+        self.draining.send_replace(true);
+        // An allocator that cannot be reached learns it when the lease runs out.
+        let _ = timeout(
+            GIVE_UP_TIMEOUT,
+            self.given_up.wait_for(|given_up| *given_up),
+        )
+        .await;
+        let successors = self.others.lock().clone();
+        self.tide.send_replace(Tide::Draining {
+            within: self.drain,
+            successors,
+        });
+        let _ = timeout(self.drain, self.sessions_gone()).await;
+        self.tide.send_replace(Tide::Stopping);
+        self.endpoint
+            .close(error_code(CloseCode::GoingAway), b"the relay is stopping");
+        // Every connection ends now, and takes its device off the list, which writes what is held
+        // for it. None is cut short.
+        let _ = (&mut self.accepting).await;
+        self.peers.shutdown().await;
+        self.background.shutdown().await;
+        if let Some(admin) = self.admin.take() {
+            admin.shutdown().await;
+        }
+        self.endpoint.wait_idle().await;
+        let store = self.store.clone();
+        let closed = tokio::task::spawn_blocking(move || store.close()).await;
+        tracing::info!(relay = %self.name, "stopped");
+        closed.unwrap_or(Ok(()))
+    }
+
+    async fn sessions_gone(&self) {
+        let mut poll = tokio::time::interval(Duration::from_millis(20));
+        while self.metrics.sessions.get() > 0 {
+            poll.tick().await;
+        }
+    }
+}
+
+/// Accepts connections for ever; their tasks end with it.
+async fn accept(endpoint: Endpoint, context: Context) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            incoming = endpoint.accept() => match incoming {
+                Some(incoming) => {
+                    connections.spawn(context.clone().serve(incoming));
+                }
+                None => break,
+            },
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a connection's task failed");
+                }
+            }
+        }
+    }
+    while connections.join_next().await.is_some() {}
+}
+
+fn open_store(config: &Config) -> Result<(DurableStore, u64), BindError> {
+    let failed = |source| BindError::Store {
+        path: config.data.clone(),
+        source,
+    };
+    let store = DurableStore::open(&config.data).map_err(failed)?;
+    let boot = store.begin_boot().map_err(failed)?;
+    Ok((store, boot))
+}
+
+fn advertised(config: &Config, bound: SocketAddr) -> Vec<SocketAddr> {
+    if !config.advertise.is_empty() {
+        return config.advertise.clone();
+    }
+    vec![SocketAddr::new(config.listen.ip(), bound.port())]
+}

@@ -1,0 +1,515 @@
+//! One message: forward it, store it, or pass it on to the relay where its account is at home.
+//!
+//! The router owns every account that is at home here, behind one lock that is never held across
+//! an await. Sessions and links hand it [`Request`]s; whatever comes out of the rules goes to
+//! outlets and to the store. Requests for an account whose home is not known yet wait in the order
+//! in which they came.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    mem,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use holdfast_protocol::{
+    id::{Device, Name},
+    message::{Ack, RelayAddress},
+};
+use parking_lot::Mutex;
+use tokio::{sync::Notify, time::MissedTickBehavior};
+
+use crate::{
+    clock::Clock,
+    mail::{
+        account::Account,
+        desk::{Desk, Durable, Positions, Shelf, Write},
+        message::{Message, Place},
+        online::Session,
+        outlet::{Asker, Outlet},
+        policy::Rules,
+    },
+    metrics::Metrics,
+    peers::Peers,
+    store::{MailboxStore, StoreError},
+};
+
+/// How often what is held in memory is looked through, while there is something.
+const TICK: Duration = Duration::from_millis(25);
+
+/// How often some accounts are looked through for mail past its time to live.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// How many accounts at a time.
+const SWEEP_ACCOUNTS: usize = 1000;
+
+/// How many accounts stay in memory although the store knows all of them.
+const MAX_SETTLED: usize = 100_000;
+
+/// A device that has attached here.
+#[derive(Clone, Debug)]
+pub(crate) struct Attachment {
+    /// The session.
+    pub(crate) session: Session,
+    /// Whose.
+    pub(crate) device: Device,
+    /// Its memory of what it received.
+    pub(crate) inbox: u64,
+    /// Its memory of what it sends.
+    pub(crate) outbox: u64,
+}
+
+/// What sessions and links ask for. Each concerns one account.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Take a message in.
+    Submit {
+        /// The message.
+        message: Message,
+        /// Who waits for the answer.
+        asker: Asker,
+    },
+    /// Put a device on the online list.
+    Attach(Attachment),
+    /// Change a list of allowed senders.
+    Allow {
+        /// Whose list.
+        account: Name,
+        /// Who.
+        sender: Name,
+        /// May they?
+        allowed: bool,
+        /// Who waits for the answer.
+        asker: Asker,
+    },
+}
+
+impl Request {
+    fn account(&self) -> &Name {
+        match self {
+            Self::Submit { message, .. } => message.to.account(),
+            Self::Attach(attachment) => &attachment.device.account,
+            Self::Allow { account, .. } => account,
+        }
+    }
+
+    /// Where this request came from.
+    pub(crate) fn outlet(&self) -> &Outlet {
+        match self {
+            Self::Submit { asker, .. } | Self::Allow { asker, .. } => &asker.outlet,
+            Self::Attach(attachment) => &attachment.session.outlet,
+        }
+    }
+}
+
+/// Where an account is at home.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Home {
+    /// At this relay.
+    Here,
+    /// At that one.
+    There(Name),
+}
+
+/// Which way a request may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum From {
+    /// From a device: on to its account's home.
+    Session,
+    /// From another relay, which takes this one for the home: nowhere else.
+    Peer,
+}
+
+/// The router; a clone is another handle on it.
+#[derive(Clone)]
+pub(crate) struct Router(Arc<Inner>);
+
+struct Inner {
+    name: Name,
+    clock: Clock,
+    rules: Rules,
+    store: Arc<dyn MailboxStore>,
+    metrics: Arc<Metrics>,
+    peers: Peers,
+    state: Mutex<State>,
+    finished: Arc<Finished>,
+    /// Accounts whose homes are to be asked for.
+    asks: Mutex<Vec<Name>>,
+    /// There is something in `asks`.
+    asking: Notify,
+}
+
+/// Commits that became durable, for [`Router::run`] to answer.
+#[derive(Default)]
+struct Finished {
+    commits: Mutex<Vec<(Name, Vec<Durable>)>>,
+    /// There is something to answer, or something was held.
+    work: Notify,
+}
+
+struct State {
+    accounts: HashMap<Name, Account>,
+    homes: HashMap<Name, Home>,
+    waiting: HashMap<Name, Vec<(From, Request)>>,
+    positions: Positions,
+    held: u64,
+    holding: HashSet<Name>,
+    sweep: VecDeque<Name>,
+}
+
+impl Router {
+    /// A router for one boot of a relay.
+    pub(crate) fn new(
+        (name, boot): (Name, u64),
+        clock: Clock,
+        rules: Rules,
+        store: Arc<dyn MailboxStore>,
+        metrics: Arc<Metrics>,
+        peers: Peers,
+    ) -> Self {
+        let state = State {
+            accounts: HashMap::new(),
+            homes: HashMap::new(),
+            waiting: HashMap::new(),
+            positions: Positions::of_boot(boot),
+            held: 0,
+            holding: HashSet::new(),
+            sweep: VecDeque::new(),
+        };
+        Self(Arc::new(Inner {
+            name,
+            clock,
+            rules,
+            store,
+            metrics,
+            peers,
+            state: Mutex::new(state),
+            finished: Arc::default(),
+            asks: Mutex::default(),
+            asking: Notify::new(),
+        }))
+    }
+
+    /// Takes a request of a session's. Requests of one session for one account are carried out in
+    /// the order in which they come.
+    ///
+    /// # Errors
+    /// When the store cannot be read; nothing was done.
+    pub(crate) fn request(&self, request: Request) -> Result<(), StoreError> {
+        self.0
+            .route(&mut self.0.state.lock(), From::Session, request)
+    }
+
+    /// Takes a request of another relay's, which takes this one for the account's home.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub(crate) fn request_from_peer(&self, request: Request) -> Result<(), StoreError> {
+        self.0.route(&mut self.0.state.lock(), From::Peer, request)
+    }
+
+    /// A device's application has messages.
+    ///
+    /// # Errors
+    /// When the store cannot be read; nothing was done.
+    pub(crate) fn ack(&self, attachment: &Attachment, ack: Ack) -> Result<(), StoreError> {
+        let (session, device) = (attachment.session.id, &attachment.device);
+        let mut state = self.0.state.lock();
+        match state.homes.get(&device.account) {
+            Some(Home::Here) => {
+                self.0
+                    .with_account(&mut state, &device.account, |account, desk| {
+                        account.ack(&device.device, session, ack, desk);
+                    })
+            }
+            Some(Home::There(relay)) => {
+                self.0.peers.ack(relay, session, ack);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A session has ended.
+    ///
+    /// # Errors
+    /// When the store cannot be read; what is there was unloaded before, and so is settled.
+    pub(crate) fn detach(&self, attachment: &Attachment) -> Result<(), StoreError> {
+        let (session, device) = (attachment.session.id, &attachment.device);
+        let mut state = self.0.state.lock();
+        match state.homes.get(&device.account) {
+            Some(Home::Here) => {
+                self.0
+                    .with_account(&mut state, &device.account, |account, desk| {
+                        account.detach(&device.device, session, desk);
+                    })
+            }
+            Some(Home::There(relay)) => {
+                self.0.peers.detach(relay, session);
+                Ok(())
+            }
+            None => {
+                if let Some(waiting) = state.waiting.get_mut(&device.account) {
+                    waiting.retain(|(_, request)| {
+                        !matches!(request, Request::Attach(other) if other.session.id == session)
+                    });
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Nobody is there any more at this outlet: what waits to be passed on for it is dropped. Its
+    /// sender has no answer, and sends again.
+    pub(crate) fn forget(&self, outlet: &Outlet) {
+        let mut state = self.0.state.lock();
+        for waiting in state.waiting.values_mut() {
+            waiting.retain(|(_, request)| request.outlet() != outlet);
+        }
+        self.0.peers.forget(outlet);
+    }
+
+    /// Reads a stored body, if it is still there.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn body(&self, place: &Place) -> Result<Option<Bytes>, StoreError> {
+        self.0.store.body(place)
+    }
+
+    /// Waits for accounts whose homes are to be asked for. One waiter; cancel safe.
+    pub(crate) async fn asked(&self) -> Vec<Name> {
+        loop {
+            let asks = mem::take(&mut *self.0.asks.lock());
+            if !asks.is_empty() {
+                return asks;
+            }
+            self.0.asking.notified().await;
+        }
+    }
+
+    /// An account's home has been found out: whatever waited for it goes its way.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn found(&self, account: &Name, home: &RelayAddress) -> Result<(), StoreError> {
+        let place = if home.name == self.0.name {
+            Home::Here
+        } else {
+            self.0.peers.introduce(home);
+            Home::There(home.name.clone())
+        };
+        let mut state = self.0.state.lock();
+        state.homes.insert(account.clone(), place);
+        for (from, request) in state.waiting.remove(account).unwrap_or_default() {
+            self.0.route(&mut state, from, request)?;
+        }
+        Ok(())
+    }
+
+    /// Does what time and the store bring, until it is dropped.
+    pub(crate) async fn run(&self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sweep = tokio::time::interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let holding = !self.0.state.lock().holding.is_empty();
+            let done = tokio::select! {
+                () = self.0.finished.work.notified() => self.0.finish(),
+                _ = tick.tick(), if holding => self.0.tick(),
+                _ = sweep.tick() => self.0.sweep(),
+            };
+            if let Err(error) = done {
+                tracing::error!(%error, "an account could not be read");
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn route(&self, state: &mut State, from: From, request: Request) -> Result<(), StoreError> {
+        if request.outlet().is_shut() {
+            return Ok(());
+        }
+        match self.home(state, request.account())? {
+            Some(Home::Here) => self.carry_out(state, request),
+            Some(Home::There(relay)) if from == From::Session => {
+                self.peers.request(&relay, request);
+                Ok(())
+            }
+            Some(Home::There(relay)) => {
+                let account = request.account();
+                tracing::error!(%account, home = %relay, "a peer takes this relay for the home");
+                Ok(())
+            }
+            None => {
+                self.ask(state, from, request);
+                Ok(())
+            }
+        }
+    }
+
+    /// Where an account is at home. Only a home keeps rows of an account, and an account never
+    /// moves, so what the store knows is at home here, whether or not the allocator can be asked.
+    fn home(&self, state: &mut State, account: &Name) -> Result<Option<Home>, StoreError> {
+        if let Some(home) = state.homes.get(account) {
+            return Ok(Some(home.clone()));
+        }
+        if state.waiting.contains_key(account) || !self.store.knows(account)? {
+            return Ok(None);
+        }
+        state.homes.insert(account.clone(), Home::Here);
+        Ok(Some(Home::Here))
+    }
+
+    fn ask(&self, state: &mut State, from: From, request: Request) {
+        let account = request.account().clone();
+        let waiting = state.waiting.entry(account.clone()).or_default();
+        waiting.push((from, request));
+        if waiting.len() == 1 {
+            self.asks.lock().push(account);
+            self.asking.notify_one();
+        }
+    }
+
+    fn carry_out(&self, state: &mut State, request: Request) -> Result<(), StoreError> {
+        let account = request.account().clone();
+        self.with_account(state, &account, |account, desk| match request {
+            Request::Submit { message, asker } => account.submit(message, asker, desk),
+            Request::Attach(attachment) => {
+                let Attachment {
+                    session,
+                    device,
+                    inbox,
+                    ..
+                } = attachment;
+                account.attach(&device.device, inbox, session, desk);
+            }
+            Request::Allow {
+                sender,
+                allowed,
+                asker,
+                ..
+            } => {
+                account.allow(sender, allowed, asker, desk);
+            }
+        })
+    }
+
+    /// Applies a rule to an account that is at home here, and hands its writes to the store.
+    fn with_account(
+        &self,
+        state: &mut State,
+        name: &Name,
+        rule: impl FnOnce(&mut Account, &mut Desk<'_>),
+    ) -> Result<(), StoreError> {
+        self.load(state, name)?;
+        let State {
+            accounts,
+            positions,
+            held,
+            holding,
+            ..
+        } = state;
+        let Some(account) = accounts.get_mut(name) else {
+            return Ok(());
+        };
+        let online_before = account.online();
+        let mut desk = Desk::new(self.clock.now(), &self.rules, positions, held, self);
+        rule(account, &mut desk);
+        let Desk {
+            writes,
+            durable,
+            tally,
+            ..
+        } = desk;
+        self.metrics.count(&tally, online_before, account.online());
+        if !account.holds() {
+            holding.remove(name);
+        } else if holding.insert(name.clone()) && holding.len() == 1 {
+            self.finished.work.notify_one();
+        }
+        self.write(name, writes, durable);
+        Ok(())
+    }
+
+    fn load(&self, state: &mut State, name: &Name) -> Result<(), StoreError> {
+        if state.accounts.contains_key(name) {
+            return Ok(());
+        }
+        let account = Account::restore(name.clone(), self.store.load(name)?);
+        self.metrics.loaded(account.waiting_bytes());
+        state.accounts.insert(name.clone(), account);
+        state.sweep.push_back(name.clone());
+        Ok(())
+    }
+
+    fn write(&self, name: &Name, writes: Vec<Write>, durable: Vec<Durable>) {
+        if writes.is_empty() {
+            return;
+        }
+        if durable.is_empty() {
+            return self.store.write(writes);
+        }
+        let (finished, name) = (self.finished.clone(), name.clone());
+        let done = move || {
+            finished.commits.lock().push((name, durable));
+            finished.work.notify_one();
+        };
+        self.store.commit(writes, Box::new(done));
+    }
+
+    fn finish(&self) -> Result<(), StoreError> {
+        let finished = mem::take(&mut *self.finished.commits.lock());
+        let mut state = self.state.lock();
+        for (name, durable) in finished {
+            self.with_account(&mut state, &name, |account, desk| {
+                durable.iter().for_each(|done| account.stored(done, desk));
+            })?;
+        }
+        Ok(())
+    }
+
+    fn tick(&self) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        let holding: Vec<Name> = state.holding.iter().cloned().collect();
+        holding
+            .iter()
+            .try_for_each(|name| self.with_account(&mut state, name, Account::tick))
+    }
+
+    /// Looks through some accounts for what has expired, and drops from memory what the store
+    /// knows anyway.
+    fn sweep(&self) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        for _ in 0..SWEEP_ACCOUNTS.min(state.sweep.len()) {
+            let Some(name) = state.sweep.pop_front() else {
+                break;
+            };
+            self.with_account(&mut state, &name, Account::tick)?;
+            let crowded = state.accounts.len() > MAX_SETTLED;
+            match state.accounts.get(&name) {
+                Some(account) if crowded && account.is_settled() => {
+                    self.metrics.unloaded(account.waiting_bytes());
+                    state.accounts.remove(&name);
+                }
+                _ => state.sweep.push_back(name),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Shelf for Inner {
+    fn body(&self, place: &Place) -> Option<Bytes> {
+        match self.store.body(place) {
+            Ok(body) => body,
+            Err(error) => {
+                tracing::error!(%error, ?place, "a stored message could not be read");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! How mail stands in the store: keys in the order in which they are read, values in postcard.
+//!
+//! ```text
+//! account ␀ 'd' device                                → DeviceRecord
+//! account ␀ 'm' device ␀ lane(1) position(8, BE)      → Header ‖ body
+//! account ␀ 'h' device ␀ source                       → highest number accepted
+//! account ␀ 'r' key                                   → (position, lane, Header) ‖ body
+//! account ␀ 'a' sender                                → (empty)
+//! account ␀ 'x' source                                → Refusals
+//! ␀ "boot"                                            → number of the last boot
+//! ```
+//!
+//! Everything of an account stands together, so one scan loads it; a mailbox's messages come in
+//! the order of their positions. Names hold no zero byte, so none is a prefix of another's keys.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use holdfast_protocol::id::{Key, Lane, Name};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::StoreError;
+use crate::mail::{
+    account::{Rows, StoredRow},
+    desk::Write,
+    message::{Header, Place},
+};
+
+/// The key of the number of the last boot. No account has an empty name.
+pub(super) const BOOT: &[u8] = b"\0boot";
+
+const DEVICE: u8 = b'd';
+const MESSAGE: u8 = b'm';
+const MARK: u8 = b'h';
+const RETAINED: u8 = b'r';
+const ALLOWED: u8 = b'a';
+const REFUSALS: u8 = b'x';
+
+/// One row to put (with a value) or to delete.
+pub(super) struct Row {
+    pub(super) key: Vec<u8>,
+    pub(super) value: Option<Bytes>,
+}
+
+/// The row that a change comes down to.
+pub(super) fn of(write: Write) -> Row {
+    match write {
+        Write::PutMessage {
+            place,
+            position,
+            lane,
+            header,
+            body,
+        } => {
+            let value = match &place {
+                Place::Mailbox { .. } => with_body(&header, &body),
+                Place::Retained { .. } => with_body(&(position, lane, &header), &body),
+            };
+            Row {
+                key: place_key(&place),
+                value: Some(value),
+            }
+        }
+        Write::DeleteMessage(place) => Row {
+            key: place_key(&place),
+            value: None,
+        },
+        Write::PutDevice { device, record } => {
+            let key = key(
+                &device.account,
+                DEVICE,
+                &[device.device.as_str().as_bytes()],
+            );
+            Row {
+                key,
+                value: Some(encode(&record)),
+            }
+        }
+        Write::PutMark {
+            device,
+            source,
+            mark,
+        } => {
+            let parts = [device.device.as_str().as_bytes(), b"\0", &encode(&source)];
+            Row {
+                key: key(&device.account, MARK, &parts),
+                value: Some(encode(&mark)),
+            }
+        }
+        Write::PutRefusals {
+            account,
+            source,
+            refusals,
+        } => {
+            let key = key(&account, REFUSALS, &[&encode(&source)]);
+            Row {
+                key,
+                value: Some(encode(&refusals)),
+            }
+        }
+        Write::PutAllowed {
+            account,
+            sender,
+            allowed,
+        } => {
+            let key = key(&account, ALLOWED, &[sender.as_str().as_bytes()]);
+            Row {
+                key,
+                value: allowed.then(Bytes::new),
+            }
+        }
+    }
+}
+
+/// What all keys of an account start with.
+pub(super) fn prefix(account: &Name) -> Vec<u8> {
+    let mut prefix = account.as_str().as_bytes().to_vec();
+    prefix.push(0);
+    prefix
+}
+
+/// Where a message's row stands.
+pub(super) fn place_key(place: &Place) -> Vec<u8> {
+    match place {
+        Place::Mailbox {
+            device,
+            lane,
+            position,
+        } => {
+            let lane_and_position = [&[*lane as u8], &position.to_be_bytes()[..]].concat();
+            let parts = [device.device.as_str().as_bytes(), b"\0", &lane_and_position];
+            key(&device.account, MESSAGE, &parts)
+        }
+        Place::Retained { account, key: name } => {
+            key(account, RETAINED, &[name.as_str().as_bytes()])
+        }
+    }
+}
+
+/// The body in a message's row.
+pub(super) fn body(place: &Place, value: &Bytes) -> Result<Bytes, StoreError> {
+    match place {
+        Place::Mailbox { .. } => Ok(split::<Header>("mail", value)?.1),
+        Place::Retained { .. } => Ok(split::<(u64, Lane, Header)>("retained mail", value)?.1),
+    }
+}
+
+/// Adds one row of an account's, in the order of keys, to what is known of it.
+pub(super) fn collect(rows: &mut Rows, key: &[u8], value: &Bytes) -> Result<(), StoreError> {
+    let Some((&kind, rest)) = key.split_first() else {
+        return Err(undecodable("a row", "its key is empty"));
+    };
+    match kind {
+        DEVICE => rows.devices.push((name(rest)?, decode("a device", value)?)),
+        MESSAGE => rows.messages.push(message(rest, value)?),
+        MARK => {
+            let (device, source) = device_and_rest(rest)?;
+            rows.marks.push((
+                device,
+                decode("a source", source)?,
+                decode("a mark", value)?,
+            ));
+        }
+        RETAINED => {
+            let ((position, _, header), body) =
+                split::<(u64, Lane, Header)>("retained mail", value)?;
+            rows.retained
+                .push((text::<Key>(rest)?, position, header, body.len()));
+        }
+        ALLOWED => rows.allowed.push(name(rest)?),
+        REFUSALS => {
+            rows.refusals
+                .push((decode("a source", rest)?, decode("refusals", value)?));
+        }
+        other => return Err(undecodable("a row", format!("its kind is {other:#04x}"))),
+    }
+    Ok(())
+}
+
+fn message(rest: &[u8], value: &Bytes) -> Result<StoredRow, StoreError> {
+    let (device, place) = device_and_rest(rest)?;
+    let (lane, position) = match place {
+        [lane, position @ ..] => (*lane, position),
+        [] => return Err(undecodable("mail", "its key is cut off")),
+    };
+    let lane = Lane::ALL.into_iter().find(|known| *known as u8 == lane);
+    let position = position.try_into().map(u64::from_be_bytes);
+    let (Some(lane), Ok(position)) = (lane, position) else {
+        return Err(undecodable("mail", "its key is no place"));
+    };
+    let (header, body) = split::<Header>("mail", value)?;
+    Ok(StoredRow {
+        device,
+        lane,
+        position,
+        header,
+        bytes: body.len(),
+    })
+}
+
+fn device_and_rest(rest: &[u8]) -> Result<(Name, &[u8]), StoreError> {
+    let end = rest.iter().position(|byte| *byte == 0);
+    let end = end.ok_or_else(|| undecodable("a row", "its key names no device"))?;
+    Ok((name(&rest[..end])?, &rest[end + 1..]))
+}
+
+fn key(account: &Name, kind: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let mut key = prefix(account);
+    key.push(kind);
+    parts.iter().for_each(|part| key.extend_from_slice(part));
+    key
+}
+
+/// A value in postcard. Encoding plain data into growing memory cannot fail.
+pub(super) fn encode<T: Serialize>(value: &T) -> Bytes {
+    postcard::to_allocvec(value).unwrap_or_default().into()
+}
+
+fn with_body<T: Serialize>(header: &T, body: &Bytes) -> Bytes {
+    let header = encode(header);
+    let mut value = BytesMut::with_capacity(header.len() + body.len());
+    value.put_slice(&header);
+    value.put_slice(body);
+    value.freeze()
+}
+
+/// A value in postcard, whole.
+pub(super) fn decode<T: DeserializeOwned>(
+    kind: &'static str,
+    value: &[u8],
+) -> Result<T, StoreError> {
+    match postcard::take_from_bytes(value) {
+        Ok((decoded, [])) => Ok(decoded),
+        Ok((_, rest)) => Err(undecodable(kind, format!("{} bytes left over", rest.len()))),
+        Err(error) => Err(undecodable(kind, error)),
+    }
+}
+
+fn split<T: DeserializeOwned>(kind: &'static str, value: &Bytes) -> Result<(T, Bytes), StoreError> {
+    let (header, rest) =
+        postcard::take_from_bytes(value).map_err(|error| undecodable(kind, error))?;
+    Ok((header, value.slice(value.len() - rest.len()..)))
+}
+
+fn name(bytes: &[u8]) -> Result<Name, StoreError> {
+    text(bytes)
+}
+
+fn text<T: std::str::FromStr<Err: ToString>>(bytes: &[u8]) -> Result<T, StoreError> {
+    let text = std::str::from_utf8(bytes).map_err(|error| undecodable("a name", error))?;
+    text.parse()
+        .map_err(|error: T::Err| undecodable("a name", error.to_string()))
+}
+
+fn undecodable(kind: &'static str, why: impl ToString) -> StoreError {
+    StoreError::Row {
+        kind,
+        why: why.to_string(),
+    }
+}

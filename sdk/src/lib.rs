@@ -1,1 +1,79 @@
-//! The Holdfast client library.
+//! The Holdfast client library: for phones, desktops and backends.
+//!
+//! A [`Client`] keeps one connection to a relay, finds another relay whenever it loses one, and holds
+//! what an app sends until a relay has it. What arrives is shown once, in order per sender.
+//!
+//! ```no_run
+//! use holdfast::{Client, Config, CredentialFiles, SendOptions};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let credentials = CredentialFiles {
+//!     certificate: "device/alice/phone.pem".into(),
+//!     key: "device/alice/phone.key".into(),
+//!     authority: "authority.pem".into(),
+//!     revoked: None,
+//! };
+//! let client = Client::connect(Config {
+//!     directory: Some("holdfast".into()),
+//!     ..Config::new(credentials, vec!["127.0.0.1:4400".parse()?])
+//! })
+//! .await?;
+//!
+//! let sent = client.send("alice/pc", "hello", SendOptions::default()).await?;
+//! println!("{}: {:?}", sent.id(), sent.stored().await?);
+//!
+//! while let Some(message) = client.next().await {
+//!     println!("{}: {:?}", message.sender(), message.body());
+//!     message.done().await?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `examples/chat.rs` is a whole program.
+//!
+//! # How it is made
+//!
+//! The handle ([`Client`]) talks to one driver task and one thread that writes:
+//!
+//! ```text
+//!          send                      committer ── storage (redb: outbox, marks)
+//!   app ─ client ─────────────────────┘  │
+//!    ^      │ done, allow, close         │ on disk
+//!    │      v                            v
+//!    └── driver ─ desk ─ outbox, inbox, receipts, allowing     what to do (pure)
+//!           ├─── session ─ the protocol's client over a wire   with a relay
+//!           └─── search ── itinerary, backoff, dial            without one
+//! ```
+
+mod allowing;
+mod backoff;
+mod client;
+mod committer;
+mod config;
+mod desk;
+mod dial;
+mod driver;
+mod error;
+mod inbox;
+mod itinerary;
+mod outbox;
+mod receipt;
+mod received;
+mod search;
+mod session;
+mod state;
+mod storage;
+
+pub use client::{Client, SendOptions};
+pub use config::{Config, Retry};
+pub use error::{Closed, ConnectError, Detached, SendError, Unsent};
+pub use holdfast_protocol::{
+    heartbeat::PingSchedule,
+    id::{Device, InvalidId, Lane, MessageId, Name, Recipient, Sender},
+    message::Refusal,
+};
+pub use holdfast_transport::credentials::{CredentialError, CredentialFiles};
+pub use receipt::{Outcome, Sent};
+pub use received::{Event, Received};
+pub use state::{State, States};

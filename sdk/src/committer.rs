@@ -1,0 +1,333 @@
+//! The one thread that touches the storage. Whatever was asked for while it was writing goes into
+//! one commit, so that many messages sent at once wait for one sync.
+//!
+//! The queue to it has no bound of its own: appended bodies are bounded by permits the senders hold,
+//! marks by what is in the app's hands, and the rest by the windows of the session.
+
+use std::{io, sync::Arc, thread};
+
+use bytes::Bytes;
+use holdfast_protocol::{
+    id::{Lane, Recipient},
+    message::{Options, Outcome, RelayAddress},
+};
+use redb::Durability;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+
+use crate::{
+    desk::Input,
+    error::SendError,
+    inbox::Mark,
+    outbox::{Entry, Load},
+    storage::{Changes, Storage, StorageError},
+};
+
+/// How many bytes of bodies may wait for the disk. A sender past it waits.
+const WAITING_BYTES: usize = 4 * 1024 * 1024;
+
+/// How many jobs go into one commit.
+const BATCH: usize = 1024;
+
+/// A message to be put into the outbox.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) lane: Lane,
+    pub(crate) to: Recipient,
+    pub(crate) options: Options,
+    pub(crate) body: Bytes,
+}
+
+/// A message that is in the outbox, on its way to the driver.
+#[derive(Debug)]
+pub(crate) struct Appended {
+    pub(crate) lane: Lane,
+    pub(crate) entry: Entry,
+    pub(crate) answer: watch::Sender<Option<Outcome>>,
+    /// Bounds the bodies on their way, too.
+    _permit: OwnedSemaphorePermit,
+}
+
+/// The number of a message that is in the outbox, and where its answers arrive.
+type Taken = (u64, watch::Receiver<Option<Outcome>>);
+
+#[derive(Debug)]
+enum Job {
+    Append {
+        draft: Draft,
+        permit: OwnedSemaphorePermit,
+        taken: oneshot::Sender<Result<Taken, SendError>>,
+    },
+    Forget {
+        lane: Lane,
+        seq: u64,
+    },
+    Mark(Mark),
+    Remember(Vec<RelayAddress>),
+    Load(Load),
+}
+
+/// How the rest of the client reaches the thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Committer {
+    jobs: mpsc::UnboundedSender<Option<Job>>,
+    permits: Arc<Semaphore>,
+}
+
+impl Committer {
+    /// Starts the thread; it reports to the driver through `inputs`. It ends when told to, or when
+    /// the last handle is gone; [`Input::Ended`] is the last it says.
+    pub(crate) fn start(
+        storage: Storage,
+        inputs: mpsc::UnboundedSender<Input>,
+    ) -> io::Result<(Self, thread::JoinHandle<()>)> {
+        let (jobs, queue) = mpsc::unbounded_channel();
+        let thread = Thread {
+            storage,
+            queue,
+            inputs,
+            unsynced: false,
+        };
+        let handle = thread::Builder::new()
+            .name("holdfast-storage".to_owned())
+            .spawn(move || {
+                let _farewell = Farewell(thread.inputs.clone());
+                thread.run();
+            })?;
+        let permits = Arc::new(Semaphore::new(WAITING_BYTES));
+        Ok((Self { jobs, permits }, handle))
+    }
+
+    /// Puts a message into the outbox; returns when it is on the disk.
+    pub(crate) async fn append(&self, draft: Draft) -> Result<Taken, SendError> {
+        let bytes = draft.body.len().min(WAITING_BYTES) as u32;
+        let permits = self.permits.clone();
+        let permit = permits.acquire_many_owned(bytes).await;
+        let permit = permit.map_err(|_| SendError::Closed)?;
+        let (taken, answer) = oneshot::channel();
+        self.job(Job::Append {
+            draft,
+            permit,
+            taken,
+        });
+        answer.await.map_err(|_| SendError::Closed)?
+    }
+
+    /// Takes a message out of the outbox, some time.
+    pub(crate) fn forget(&self, lane: Lane, seq: u64) {
+        self.job(Job::Forget { lane, seq });
+    }
+
+    /// Writes a mark; [`Input::Marked`] says when it is on the disk.
+    pub(crate) fn mark(&self, mark: Mark) {
+        self.job(Job::Mark(mark));
+    }
+
+    /// Remembers where an allocator said to connect.
+    pub(crate) fn remember(&self, relays: Vec<RelayAddress>) {
+        self.job(Job::Remember(relays));
+    }
+
+    /// Reads from the outbox; [`Input::Loaded`] brings it.
+    pub(crate) fn load(&self, load: Load) {
+        self.job(Job::Load(load));
+    }
+
+    /// Ends the thread when it has done what was asked before.
+    pub(crate) fn stop(&self) {
+        self.permits.close();
+        // Fails only if the thread has ended already.
+        let _ = self.jobs.send(None);
+    }
+
+    fn job(&self, job: Job) {
+        // Fails only if the thread has ended; dropping the job tells whoever waits for it.
+        let _ = self.jobs.send(Some(job));
+    }
+}
+
+/// Tells the driver that the thread has ended, however it did.
+struct Farewell(mpsc::UnboundedSender<Input>);
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        // Fails only if the driver is gone; then nobody wants to know.
+        let _ = self.0.send(Input::Ended);
+    }
+}
+
+/// The thread's side.
+struct Thread {
+    storage: Storage,
+    queue: mpsc::UnboundedReceiver<Option<Job>>,
+    inputs: mpsc::UnboundedSender<Input>,
+    /// Whether something was committed that the disk does not have yet.
+    unsynced: bool,
+}
+
+impl Thread {
+    fn run(mut self) {
+        while let Some(Some(first)) = self.queue.blocking_recv() {
+            let (batch, last) = self.batch(first);
+            if let Err(error) = self.work(batch) {
+                tracing::error!(%error, "the storage failed");
+                self.report(Input::Failed(error.to_string()));
+                return;
+            }
+            if last {
+                break;
+            }
+        }
+        if let Err(error) = self.sync() {
+            tracing::warn!(%error, "what was answered last is sent again next time");
+        }
+    }
+
+    /// What waits in the queue, and whether the end was among it.
+    fn batch(&mut self, first: Job) -> (Vec<Job>, bool) {
+        let mut batch = vec![first];
+        while batch.len() < BATCH {
+            match self.queue.try_recv() {
+                Ok(Some(job)) => batch.push(job),
+                Ok(None) => return (batch, true),
+                Err(_) => break,
+            }
+        }
+        (batch, false)
+    }
+
+    fn work(&mut self, batch: Vec<Job>) -> Result<(), StorageError> {
+        let (mut news, mut loads) = (Vec::new(), Vec::new());
+        if let Err(error) = self.commit(batch, &mut news, &mut loads) {
+            news.into_iter().for_each(|news: News| news.fail(&error));
+            return Err(error);
+        }
+        for news in news {
+            if let Some(input) = news.tell() {
+                self.report(input);
+            }
+        }
+        for load in loads {
+            let loaded = self.storage.load(load)?;
+            self.report(Input::Loaded(loaded));
+        }
+        Ok(())
+    }
+
+    fn commit(
+        &mut self,
+        batch: Vec<Job>,
+        news: &mut Vec<News>,
+        loads: &mut Vec<Load>,
+    ) -> Result<(), StorageError> {
+        let only_reads = batch.iter().all(|job| matches!(job, Job::Load(_)));
+        let urgent = batch.iter().any(Job::is_urgent);
+        let changes = (!only_reads).then(|| self.storage.begin()).transpose()?;
+        for job in batch {
+            match (job, &changes) {
+                (Job::Load(load), _) => loads.push(load),
+                (job, Some(changes)) => news.extend(job.apply(changes)?),
+                (_, None) => {}
+            }
+        }
+        let Some(changes) = changes else {
+            return Ok(());
+        };
+        self.unsynced = !urgent;
+        changes.commit(if urgent {
+            Durability::Immediate
+        } else {
+            Durability::None
+        })
+    }
+
+    fn sync(&self) -> Result<(), StorageError> {
+        if !self.unsynced {
+            return Ok(());
+        }
+        self.storage.begin()?.commit(Durability::Immediate)
+    }
+
+    fn report(&self, input: Input) {
+        // Fails only if the driver is gone; then nobody wants to know.
+        let _ = self.inputs.send(input);
+    }
+}
+
+impl Job {
+    /// Whether somebody waits until it is on the disk. The removal of an answered message is not
+    /// worth a sync of its own: if it is undone by a crash, the message is sent again, and the relay
+    /// knows it by its number.
+    fn is_urgent(&self) -> bool {
+        matches!(self, Self::Append { .. } | Self::Mark(_))
+    }
+
+    fn apply(self, changes: &Changes) -> Result<Option<News>, StorageError> {
+        match self {
+            Self::Append {
+                draft,
+                permit,
+                taken,
+            } => append(changes, draft, permit, taken).map(Some),
+            Self::Forget { lane, seq } => changes.forget(lane, seq).map(|()| None),
+            Self::Mark(mark) => changes.mark(&mark).map(|()| Some(News::Marked(mark))),
+            Self::Remember(relays) => changes.remember(&relays).map(|()| None),
+            Self::Load(_) => Ok(None),
+        }
+    }
+}
+
+/// What is to be told when the commit is on the disk.
+enum News {
+    Appended {
+        appended: Appended,
+        taken: oneshot::Sender<Result<Taken, SendError>>,
+    },
+    Marked(Mark),
+}
+
+impl News {
+    fn tell(self) -> Option<Input> {
+        match self {
+            Self::Appended { appended, taken } => {
+                let answers = appended.answer.subscribe();
+                // Fails if the app no longer waits; the message is sent all the same.
+                let _ = taken.send(Ok((appended.entry.seq, answers)));
+                Some(Input::Appended(appended))
+            }
+            Self::Marked(mark) => Some(Input::Marked(mark)),
+        }
+    }
+
+    fn fail(self, error: &StorageError) {
+        if let Self::Appended { taken, .. } = self {
+            let _ = taken.send(Err(SendError::Storage(error.to_string())));
+        }
+    }
+}
+
+fn append(
+    changes: &Changes,
+    draft: Draft,
+    permit: OwnedSemaphorePermit,
+    taken: oneshot::Sender<Result<Taken, SendError>>,
+) -> Result<News, StorageError> {
+    let seq = match changes.append(draft.lane, &draft.to, &draft.options, &draft.body) {
+        Ok(seq) => seq,
+        Err(error) => {
+            let _ = taken.send(Err(SendError::Storage(error.to_string())));
+            return Err(error);
+        }
+    };
+    let appended = Appended {
+        lane: draft.lane,
+        entry: Entry {
+            seq,
+            to: draft.to,
+            options: draft.options,
+            body: draft.body,
+        },
+        answer: watch::Sender::new(None),
+        _permit: permit,
+    };
+    Ok(News::Appended { appended, taken })
+}

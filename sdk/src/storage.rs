@@ -1,0 +1,468 @@
+//! The outbox, the marks of the inbox, and what else must outlive the process: one redb file, or the
+//! same in memory. Blocking; the [committer](crate::committer) is the thread that calls it.
+
+use std::{fs, io, path::Path};
+
+use bytes::Bytes;
+use holdfast_protocol::{
+    id::{Lane, Recipient},
+    message::{Options, RelayAddress},
+};
+use redb::{
+    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition,
+    WriteTransaction, backends::InMemoryBackend,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    ConnectError,
+    inbox::{Mark, Source},
+    outbox::{Entry, Load, Loaded, READY_BYTES},
+};
+
+/// The file in the app's directory.
+const FILE: &str = "holdfast.redb";
+
+/// Pages held in memory, in bytes: redb's own default of 1 GiB is no phone's.
+const CACHE: usize = 2 * 1024 * 1024;
+
+/// How many messages are read at once: what a relay's window lets through.
+const LOAD_MESSAGES: usize = 256;
+
+/// `lane, seq` → [`Record`], then the body.
+const OUTBOX: TableDefinition<'_, (u8, u64), &[u8]> = TableDefinition::new("outbox");
+
+/// [`Source`] → the number up to which the app is done.
+const MARKS: TableDefinition<'_, &[u8], u64> = TableDefinition::new("marks");
+
+/// `lane` → the number of the last message that was ever put into the outbox.
+const TAILS: TableDefinition<'_, u8, u64> = TableDefinition::new("tails");
+
+/// What there is one of.
+const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
+
+/// The fact: [`Origin`].
+const ORIGIN: &str = "origin";
+
+/// The fact: the relays of the last allocation.
+const RELAYS: &str = "relays";
+
+/// An error of the database, in words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct StorageError(String);
+
+/// Whatever redb or postcard says, as words.
+fn failed(error: impl ToString) -> StorageError {
+    StorageError(error.to_string())
+}
+
+/// Whose the storage is, and the numbers that were drawn when it was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Origin {
+    pub(crate) owner: String,
+    pub(crate) outbox: u64,
+    pub(crate) inbox: u64,
+}
+
+/// What was there when the storage was opened.
+#[derive(Debug)]
+pub(crate) struct Restored {
+    pub(crate) origin: Origin,
+    pub(crate) tails: [u64; 2],
+    pub(crate) marks: Vec<Mark>,
+    pub(crate) relays: Vec<RelayAddress>,
+}
+
+/// What a message of the outbox is stored with, before its body.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    to: Recipient,
+    options: Options,
+}
+
+/// The database.
+#[derive(Debug)]
+pub(crate) struct Storage {
+    database: Database,
+}
+
+impl Storage {
+    /// Opens the storage in `directory`, or one in memory, and reads what is needed from it. A new
+    /// one takes `origin` as its own.
+    pub(crate) fn open(
+        directory: Option<&Path>,
+        origin: &Origin,
+    ) -> Result<(Self, Restored), ConnectError> {
+        let database = match directory {
+            Some(directory) => open_file(directory)?,
+            None => open_memory().map_err(|error| unusable(None, error))?,
+        };
+        let storage = Self { database };
+        let restored = storage
+            .restore(origin)
+            .map_err(|error| unusable(directory, error))?;
+        check_owner(directory, &restored.origin, origin)?;
+        Ok((storage, restored))
+    }
+
+    /// Changes that are made together or not at all.
+    pub(crate) fn begin(&self) -> Result<Changes, StorageError> {
+        Ok(Changes(self.database.begin_write().map_err(failed)?))
+    }
+
+    /// Reads messages of the outbox; at most 1 MiB of bodies, but one message at least.
+    pub(crate) fn load(&self, load: Load) -> Result<Loaded, StorageError> {
+        let reading = self.database.begin_read().map_err(failed)?;
+        let table = reading.open_table(OUTBOX).map_err(failed)?;
+        let lane = load.lane as u8;
+        let tail = tail(&reading.open_table(TAILS).map_err(failed)?, load.lane)?;
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        for stored in table
+            .range((lane, load.after + 1)..=(lane, u64::MAX))
+            .map_err(failed)?
+        {
+            let (key, value) = stored.map_err(failed)?;
+            let size = value.value().len();
+            if !entries.is_empty() && (entries.len() == LOAD_MESSAGES || bytes + size > READY_BYTES)
+            {
+                return Ok(Loaded {
+                    load,
+                    through: key.value().1 - 1,
+                    entries,
+                });
+            }
+            bytes += size;
+            entries.push(entry(key.value().1, value.value())?);
+        }
+        Ok(Loaded {
+            load,
+            entries,
+            through: tail,
+        })
+    }
+
+    fn restore(&self, origin: &Origin) -> Result<Restored, StorageError> {
+        let changes = self.begin()?;
+        let restored = changes.restore(origin)?;
+        changes.commit(Durability::Immediate)?;
+        Ok(restored)
+    }
+}
+
+/// Changes that are made together or not at all.
+pub(crate) struct Changes(WriteTransaction);
+
+impl Changes {
+    /// Puts a message into the outbox, and draws its number.
+    pub(crate) fn append(
+        &self,
+        lane: Lane,
+        to: &Recipient,
+        options: &Options,
+        body: &[u8],
+    ) -> Result<u64, StorageError> {
+        let mut tails = self.0.open_table(TAILS).map_err(failed)?;
+        let seq = tail(&tails, lane)? + 1;
+        tails.insert(lane as u8, seq).map_err(failed)?;
+        let record = Record {
+            to: to.clone(),
+            options: options.clone(),
+        };
+        let mut value = postcard::to_allocvec(&record).map_err(failed)?;
+        value.extend_from_slice(body);
+        let mut outbox = self.0.open_table(OUTBOX).map_err(failed)?;
+        outbox
+            .insert((lane as u8, seq), value.as_slice())
+            .map_err(failed)?;
+        Ok(seq)
+    }
+
+    /// Takes a message out of the outbox.
+    pub(crate) fn forget(&self, lane: Lane, seq: u64) -> Result<(), StorageError> {
+        let mut outbox = self.0.open_table(OUTBOX).map_err(failed)?;
+        outbox.remove((lane as u8, seq)).map_err(failed)?;
+        Ok(())
+    }
+
+    /// Sets a mark.
+    pub(crate) fn mark(&self, mark: &Mark) -> Result<(), StorageError> {
+        let source = postcard::to_allocvec(&mark.source).map_err(failed)?;
+        let mut marks = self.0.open_table(MARKS).map_err(failed)?;
+        marks.insert(source.as_slice(), mark.seq).map_err(failed)?;
+        Ok(())
+    }
+
+    /// Remembers where an allocator said to connect.
+    pub(crate) fn remember(&self, relays: &[RelayAddress]) -> Result<(), StorageError> {
+        self.state(RELAYS, &relays)
+    }
+
+    /// Makes the changes. With [`Durability::None`] they reach the disk with the next commit that
+    /// is durable.
+    pub(crate) fn commit(mut self, durability: Durability) -> Result<(), StorageError> {
+        self.0.set_durability(durability).map_err(failed)?;
+        self.0.commit().map_err(failed)
+    }
+
+    fn restore(&self, origin: &Origin) -> Result<Restored, StorageError> {
+        let tails = self.0.open_table(TAILS).map_err(failed)?;
+        self.0.open_table(OUTBOX).map_err(failed)?;
+        Ok(Restored {
+            origin: self.origin(origin)?,
+            tails: [tail(&tails, Lane::Message)?, tail(&tails, Lane::Bulk)?],
+            marks: self.marks()?,
+            relays: self.fact(RELAYS)?.unwrap_or_default(),
+        })
+    }
+
+    fn origin(&self, new: &Origin) -> Result<Origin, StorageError> {
+        if let Some(origin) = self.fact(ORIGIN)? {
+            return Ok(origin);
+        }
+        self.state(ORIGIN, new)?;
+        Ok(new.clone())
+    }
+
+    fn marks(&self) -> Result<Vec<Mark>, StorageError> {
+        let table = self.0.open_table(MARKS).map_err(failed)?;
+        let marks = table.iter().map_err(failed)?.map(|stored| {
+            let (key, seq) = stored.map_err(failed)?;
+            let source: Source = postcard::from_bytes(key.value()).map_err(failed)?;
+            let seq = seq.value();
+            Ok(Mark { source, seq })
+        });
+        marks.collect()
+    }
+
+    fn state<T: Serialize>(&self, fact: &str, value: &T) -> Result<(), StorageError> {
+        let value = postcard::to_allocvec(value).map_err(failed)?;
+        let mut facts = self.0.open_table(FACTS).map_err(failed)?;
+        facts.insert(fact, value.as_slice()).map_err(failed)?;
+        Ok(())
+    }
+
+    fn fact<T: DeserializeOwned>(&self, fact: &str) -> Result<Option<T>, StorageError> {
+        let facts = self.0.open_table(FACTS).map_err(failed)?;
+        let Some(value) = facts.get(fact).map_err(failed)? else {
+            return Ok(None);
+        };
+        postcard::from_bytes(value.value())
+            .map(Some)
+            .map_err(failed)
+    }
+}
+
+fn tail(tails: &impl ReadableTable<u8, u64>, lane: Lane) -> Result<u64, StorageError> {
+    let tail = tails.get(lane as u8).map_err(failed)?;
+    Ok(tail.map_or(0, |tail| tail.value()))
+}
+
+fn entry(seq: u64, value: &[u8]) -> Result<Entry, StorageError> {
+    let (record, body): (Record, &[u8]) = postcard::take_from_bytes(value).map_err(failed)?;
+    Ok(Entry {
+        seq,
+        to: record.to,
+        options: record.options,
+        body: Bytes::copy_from_slice(body),
+    })
+}
+
+fn open_file(directory: &Path) -> Result<Database, ConnectError> {
+    make_directory(directory).map_err(|error| unusable(Some(directory), error))?;
+    Builder::new()
+        .set_cache_size(CACHE)
+        .create(directory.join(FILE))
+        .map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => ConnectError::InUse {
+                directory: directory.to_owned(),
+            },
+            error => unusable(Some(directory), error),
+        })
+}
+
+fn open_memory() -> Result<Database, DatabaseError> {
+    Builder::new()
+        .set_cache_size(CACHE)
+        .create_with_backend(InMemoryBackend::new())
+}
+
+/// Messages lie in the directory in plain, so nobody else may look into it.
+fn make_directory(directory: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory)
+}
+
+fn check_owner(
+    directory: Option<&Path>,
+    stored: &Origin,
+    given: &Origin,
+) -> Result<(), ConnectError> {
+    if stored.owner == given.owner {
+        return Ok(());
+    }
+    Err(ConnectError::OtherOwner {
+        directory: directory.map(Path::to_owned).unwrap_or_default(),
+        owner: stored.owner.clone(),
+        identity: given.owner.clone(),
+    })
+}
+
+fn unusable(directory: Option<&Path>, error: impl ToString) -> ConnectError {
+    ConnectError::Storage {
+        directory: directory.unwrap_or(Path::new("(in memory)")).to_owned(),
+        why: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(owner: &str, number: u64) -> Origin {
+        Origin {
+            owner: owner.to_owned(),
+            outbox: number,
+            inbox: number + 1,
+        }
+    }
+
+    fn append(storage: &Storage, bodies: &[usize]) -> Vec<u64> {
+        let changes = storage.begin().unwrap();
+        let to = "alice/phone".parse().unwrap();
+        let seqs = bodies.iter().map(|size| {
+            let body = vec![7; *size];
+            changes.append(Lane::Message, &to, &Options::default(), &body)
+        });
+        let seqs = seqs.collect::<Result<_, _>>().unwrap();
+        changes.commit(Durability::Immediate).unwrap();
+        seqs
+    }
+
+    fn load(storage: &Storage, after: u64) -> (Vec<u64>, u64) {
+        let load = Load {
+            lane: Lane::Message,
+            after,
+            session: 1,
+        };
+        let loaded = storage.load(load).unwrap();
+        let seqs = loaded.entries.iter().map(|entry| entry.seq).collect();
+        (seqs, loaded.through)
+    }
+
+    #[test]
+    fn what_was_committed_is_there_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("made/on/demand");
+        let mine = origin("alice/pc", 1);
+        let mark = Mark {
+            source: Source {
+                sender: holdfast_protocol::id::Sender::Service("push".parse().unwrap()),
+                epoch: 3,
+                lane: Lane::Bulk,
+            },
+            seq: 9,
+        };
+        let relays = vec![RelayAddress {
+            name: "r1".parse().unwrap(),
+            addresses: vec!["192.0.2.1:1".parse().unwrap()],
+        }];
+        {
+            let (storage, restored) = Storage::open(Some(&path), &mine).unwrap();
+            assert_eq!(restored.origin, mine);
+            assert_eq!(append(&storage, &[1, 1]), [1, 2]);
+            let changes = storage.begin().unwrap();
+            changes.mark(&mark).unwrap();
+            changes.remember(&relays).unwrap();
+            changes.forget(Lane::Message, 1).unwrap();
+            changes.commit(Durability::Immediate).unwrap();
+        }
+        let (storage, restored) = Storage::open(Some(&path), &origin("alice/pc", 5)).unwrap();
+        assert_eq!(restored.origin, mine, "the numbers are drawn once");
+        assert_eq!(restored.tails, [2, 0]);
+        assert_eq!(restored.marks, [mark]);
+        assert_eq!(restored.relays, relays);
+        assert_eq!(load(&storage, 0), (vec![2], 2));
+    }
+
+    #[test]
+    fn a_number_is_never_drawn_twice_even_when_the_outbox_is_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        for expected in 1..=3 {
+            let (storage, _) = Storage::open(Some(dir.path()), &origin("a/b", 1)).unwrap();
+            assert_eq!(append(&storage, &[1]), [expected]);
+            let changes = storage.begin().unwrap();
+            changes.forget(Lane::Message, expected).unwrap();
+            changes.commit(Durability::Immediate).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_was_not_committed_is_not_there() {
+        let (storage, _) = Storage::open(None, &origin("a/b", 1)).unwrap();
+        let changes = storage.begin().unwrap();
+        let to = "alice".parse().unwrap();
+        changes
+            .append(Lane::Message, &to, &Options::default(), b"lost")
+            .unwrap();
+        drop(changes);
+        assert_eq!(load(&storage, 0), (vec![], 0));
+        assert_eq!(append(&storage, &[1]), [1]);
+    }
+
+    #[test]
+    fn reading_stops_at_a_megabyte_and_goes_on_where_it_stopped() {
+        let (storage, _) = Storage::open(None, &origin("a/b", 1)).unwrap();
+        append(&storage, &[2 * READY_BYTES, 600_000, 400_000, 100_000, 1]);
+        assert_eq!(load(&storage, 0), (vec![1], 1));
+        assert_eq!(load(&storage, 1), (vec![2, 3], 3));
+        assert_eq!(load(&storage, 3), (vec![4, 5], 5));
+        assert_eq!(load(&storage, 5), (vec![], 5));
+    }
+
+    #[test]
+    fn a_directory_has_one_user_and_one_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Storage::open(Some(dir.path()), &origin("alice/pc", 1)).unwrap();
+        let directory = dir.path().to_owned();
+        let second = Storage::open(Some(dir.path()), &origin("alice/pc", 1));
+        let in_use = ConnectError::InUse {
+            directory: directory.clone(),
+        };
+        assert_eq!(second.err(), Some(in_use));
+        drop(first);
+        let other = Storage::open(Some(dir.path()), &origin("bob/pc", 1));
+        let other_owner = ConnectError::OtherOwner {
+            directory,
+            owner: "alice/pc".to_owned(),
+            identity: "bob/pc".to_owned(),
+        };
+        assert_eq!(other.err(), Some(other_owner));
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_an_error_that_names_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(FILE), vec![b'x'; 8192]).unwrap();
+        let error = Storage::open(Some(dir.path()), &origin("a/b", 1)).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains(&dir.path().display().to_string())
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_may_look_into_the_directory() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mine");
+        Storage::open(Some(&path), &origin("a/b", 1)).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+}

@@ -165,6 +165,7 @@ async fn open(config: &Config) -> Result<Registry, BindError> {
     let open = spawn_blocking(move || Registry::open(&data, lease, retry_after));
     match open.await {
         Ok(registry) => Ok(registry?),
+        // It cannot be cancelled while somebody waits for it, so it panicked.
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
@@ -209,3 +210,6 @@ fn receive(
     let span = tracing::info_span!("connection", %peer, asker = tracing::field::Empty);
     connections.spawn(connection::serve(desk.clone(), incoming, handshake).instrument(span));
 }
+
+#[cfg(test)]
+mod tests;

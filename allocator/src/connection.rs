@@ -40,8 +40,10 @@ pub(crate) struct Limits {
     pub(crate) unproven_handshakes: usize,
     /// Connections at the same time.
     pub(crate) connections: usize,
-    /// How long a handshake, a request, or the reading of an answer may take.
-    pub(crate) patience: Duration,
+    /// How long a handshake may take.
+    pub(crate) handshake_time: Duration,
+    /// How long an asker may take to send a request, and to read the answer.
+    pub(crate) request_time: Duration,
     /// How long a device or a service may keep a connection on which it asks nothing. Relays may
     /// for ever: they are few, and renew.
     pub(crate) silence: Duration,
@@ -55,7 +57,8 @@ impl Default for Limits {
             // Askers come, ask once and go. With the windows of an endpoint this many, were they
             // all to fill one stream, hold 512 MiB.
             connections: 4096,
-            patience: Duration::from_secs(5),
+            handshake_time: Duration::from_secs(5),
+            request_time: Duration::from_secs(5),
             silence: Duration::from_secs(30),
         }
     }
@@ -98,7 +101,7 @@ pub(crate) async fn serve(desk: Arc<Desk>, incoming: Incoming, handshake: OwnedS
 
 async fn shake_hands(desk: &Desk, incoming: Incoming) -> Result<Connection, Ending> {
     let connecting = incoming.accept().map_err(Ending::from)?;
-    match timeout(desk.limits.patience, connecting).await {
+    match timeout(desk.limits.handshake_time, connecting).await {
         Ok(connection) => Ok(connection?),
         Err(_) => Err(Ending::Lost("the handshake took too long".to_owned())),
     }
@@ -182,7 +185,7 @@ async fn exchange(
 
 /// The request, unless the asker went.
 async fn request(desk: &Desk, recv: RecvStream) -> Result<Option<RawFrame>, Violation> {
-    match timeout(desk.limits.patience, exchange::read(recv)).await {
+    match timeout(desk.limits.request_time, exchange::read(recv)).await {
         Ok(Ok(frame)) => Ok(Some(frame)),
         Ok(Err(ExchangeError::Violation(violation))) => Err(violation),
         Ok(Err(ExchangeError::Ended(_))) => Ok(None),
@@ -194,7 +197,7 @@ async fn request(desk: &Desk, recv: RecvStream) -> Result<Option<RawFrame>, Viol
 }
 
 async fn reply<H: Header>(desk: &Desk, send: &mut SendStream, answer: &H) -> Result<(), Violation> {
-    match timeout(desk.limits.patience, exchange::reply(send, answer)).await {
+    match timeout(desk.limits.request_time, exchange::reply(send, answer)).await {
         // An answer that cannot be written has nobody to read it.
         Ok(_) => Ok(()),
         Err(_) => Err(Violation::new(

@@ -280,3 +280,6 @@ impl Rank<'_> {
             .then_with(|| self.name.cmp(other.name))
     }
 }
+
+#[cfg(test)]
+mod tests;

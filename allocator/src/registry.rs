@@ -189,3 +189,6 @@ fn log_lease(relay: &Name, lease: &Lease) {
 fn milliseconds(span: Duration) -> u32 {
     u32::try_from(span.as_millis()).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

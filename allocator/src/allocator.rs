@@ -10,7 +10,7 @@ use holdfast_protocol::{close::CloseCode, id::Identity, version};
 use holdfast_transport::{
     credentials::{CredentialError, Credentials},
     ending::error_code,
-    endpoint::{self, Requests},
+    endpoint::{self, Port, Requests},
 };
 use quinn::{Endpoint, Incoming};
 use tokio::{
@@ -63,7 +63,7 @@ pub enum BindError {
 /// tells nobody.
 pub struct Allocator {
     address: SocketAddr,
-    endpoint: Endpoint,
+    port: Port,
     desk: Arc<Desk>,
     /// The one task that accepts; it owns those of the connections.
     acceptor: JoinSet<()>,
@@ -83,9 +83,9 @@ impl Allocator {
         let credentials = credentials(&config)?;
         let tls = credentials.server(&[version::ALLOCATION])?;
         let registry = open(&config).await?;
-        let endpoint = endpoint::bind_server(config.listen, tls, Requests::Exchanges)
-            .and_then(|endpoint| Ok((endpoint.local_addr()?, endpoint)));
-        let (address, endpoint) = endpoint.map_err(|error| BindError::Listen {
+        let port = endpoint::bind_server(config.listen, tls, Requests::Exchanges)
+            .and_then(|port| Ok((port.endpoint().local_addr()?, port)));
+        let (address, port) = port.map_err(|error| BindError::Listen {
             address: config.listen,
             why: error.to_string(),
         })?;
@@ -97,11 +97,11 @@ impl Allocator {
             started: Instant::now(),
         });
         let mut acceptor = JoinSet::new();
-        acceptor.spawn(accept(endpoint.clone(), desk.clone()));
+        acceptor.spawn(accept(port.endpoint().clone(), desk.clone()));
         tracing::info!(%address, identity = %credentials.identity(), "listening");
         Ok(Self {
             address,
-            endpoint,
+            port,
             desk,
             acceptor,
         })
@@ -135,9 +135,9 @@ impl Allocator {
     /// Takes nobody in any more, says goodbye to all, and closes the store. No task is left.
     pub async fn shutdown(mut self) {
         let goodbye = error_code(CloseCode::Goodbye);
-        self.endpoint.close(goodbye, b"the allocator is stopping");
+        self.port.endpoint().close(goodbye, b"the allocator is stopping");
         while self.acceptor.join_next().await.is_some() {}
-        self.endpoint.wait_idle().await;
+        self.port.release().await;
         let desk = self.desk.clone();
         match spawn_blocking(move || desk.registry.close()).await {
             Ok(Ok(())) => tracing::info!("stopped"),

@@ -16,6 +16,7 @@ mod admin;
 mod clock;
 mod config;
 mod connection;
+pub mod daemon;
 mod lease;
 mod mail;
 mod metrics;

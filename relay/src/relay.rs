@@ -12,7 +12,7 @@ use holdfast_protocol::{
 use holdfast_transport::{
     credentials::{CredentialError, Credentials},
     ending::error_code,
-    endpoint::{self, Requests},
+    endpoint::{self, Port, Requests},
 };
 use parking_lot::Mutex;
 use quinn::Endpoint;
@@ -70,7 +70,7 @@ pub enum BindError {
 /// A running relay.
 pub struct Relay {
     name: Name,
-    endpoint: Endpoint,
+    port: Port,
     admin: Option<Admin>,
     store: DurableStore,
     peers: Peers,
@@ -97,29 +97,30 @@ impl Relay {
             other => return Err(BindError::NotARelay(other.clone())),
         };
         let tls = credentials.server(&[version::SESSION, version::PEER])?;
-        let endpoint =
+        let port =
             endpoint::bind_server(config.listen, tls, Requests::Control).map_err(|source| {
                 BindError::Bind {
                     address: config.listen,
                     source,
                 }
             })?;
-        let (store, boot) = open_store(&config)?;
-        tracing::info!(relay = %name, boot, listen = %config.listen, "started");
-        Self::start(config, &credentials, name, endpoint, (store, boot)).await
+        let (store, boot) = open_store(&config).await?;
+        Self::start(config, &credentials, name, port, (store, boot)).await
     }
 
     async fn start(
         config: Config,
         credentials: &Credentials,
         name: Name,
-        endpoint: Endpoint,
+        port: Port,
         (store, boot): (DurableStore, u64),
     ) -> Result<Self, BindError> {
+        let endpoint = port.endpoint().clone();
         let address = endpoint.local_addr().map_err(|source| BindError::Bind {
             address: config.listen,
             source,
         })?;
+        tracing::info!(relay = %name, boot, %address, "started");
         let (clock, metrics) = (Clock::start(), Arc::new(Metrics::default()));
         let trust_domain = credentials.trust_domain().clone();
         let peer_tls = credentials.client(version::PEER)?;
@@ -200,9 +201,9 @@ impl Relay {
             tide,
             draining,
             given_up: given_up_seen,
-            accepting: tokio::spawn(accept(endpoint.clone(), context)),
+            accepting: tokio::spawn(accept(endpoint, context)),
             background,
-            endpoint,
+            port,
         })
     }
 
@@ -216,7 +217,7 @@ impl Relay {
     /// # Errors
     /// When the socket is gone.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.endpoint.local_addr()
+        self.port.endpoint().local_addr()
     }
 
     /// Where `/health` and `/metrics` are served.
@@ -245,7 +246,8 @@ impl Relay {
         });
         let _ = timeout(self.drain, self.sessions_gone()).await;
         self.tide.send_replace(Tide::Stopping);
-        self.endpoint
+        self.port
+            .endpoint()
             .close(error_code(CloseCode::GoingAway), b"the relay is stopping");
         // Every connection ends now, and takes its device off the list, which writes what is held
         // for it. None is cut short.
@@ -255,7 +257,8 @@ impl Relay {
         if let Some(admin) = self.admin.take() {
             admin.shutdown().await;
         }
-        self.endpoint.wait_idle().await;
+        drop(self.peers);
+        self.port.release().await;
         let store = self.store.clone();
         let closed = tokio::task::spawn_blocking(move || store.close()).await;
         tracing::info!(relay = %self.name, "stopped");
@@ -291,14 +294,22 @@ async fn accept(endpoint: Endpoint, context: Context) {
     while connections.join_next().await.is_some() {}
 }
 
-fn open_store(config: &Config) -> Result<(DurableStore, u64), BindError> {
-    let failed = |source| BindError::Store {
+/// Opening reads the whole store, which is nothing to hold up other tasks for.
+async fn open_store(config: &Config) -> Result<(DurableStore, u64), BindError> {
+    let path = config.data.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        let store = DurableStore::open(&path)?;
+        let boot = store.begin_boot()?;
+        Ok((store, boot))
+    });
+    let opened: Result<_, StoreError> = match opened.await {
+        Ok(opened) => opened,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    };
+    opened.map_err(|source| BindError::Store {
         path: config.data.clone(),
         source,
-    };
-    let store = DurableStore::open(&config.data).map_err(failed)?;
-    let boot = store.begin_boot().map_err(failed)?;
-    Ok((store, boot))
+    })
 }
 
 fn advertised(config: &Config, bound: SocketAddr) -> Vec<SocketAddr> {

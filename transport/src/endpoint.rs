@@ -1,13 +1,20 @@
 //! Sockets, windows and timeouts.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{SocketAddr, UdpSocket},
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use holdfast_protocol::id::TrustDomain;
 use quinn::{
-    ClientConfig, Connecting, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig,
-    VarInt,
+    AsyncTimer, AsyncUdpSocket, ClientConfig, Connecting, Endpoint, EndpointConfig, IdleTimeout,
+    Runtime, ServerConfig, TokioRuntime, TransportConfig, VarInt,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
+use tokio_util::task::TaskTracker;
 
 use crate::Ending;
 
@@ -54,7 +61,52 @@ pub enum Requests {
     Exchanges,
 }
 
-/// Binds an endpoint that accepts connections, and may dial.
+/// A bound endpoint with the tasks that quinn runs for it.
+#[derive(Debug)]
+pub struct Port {
+    endpoint: Endpoint,
+    tasks: TaskTracker,
+}
+
+impl Port {
+    /// The endpoint. Clones keep the socket open.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Waits until the last packets are out, the tasks have ended, and the address is free for
+    /// another. The endpoint was closed, and its clones are gone.
+    pub async fn release(self) {
+        self.endpoint.wait_idle().await;
+        drop(self.endpoint);
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// tokio, remembering what quinn runs on it: quinn itself lets its tasks go, and with them the
+/// moment at which the socket is closed.
+#[derive(Debug)]
+struct Tracked {
+    runtime: TokioRuntime,
+    tasks: TaskTracker,
+}
+
+impl Runtime for Tracked {
+    fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
+        self.runtime.new_timer(at)
+    }
+
+    fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        self.tasks.spawn(future);
+    }
+
+    fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        self.runtime.wrap_udp_socket(socket)
+    }
+}
+
+/// Binds an endpoint that accepts connections, and may dial. To be called in a tokio runtime.
 ///
 /// # Errors
 /// When the address cannot be bound.
@@ -62,8 +114,15 @@ pub fn bind_server(
     address: SocketAddr,
     tls: Arc<QuicServerConfig>,
     requests: Requests,
-) -> io::Result<Endpoint> {
-    Endpoint::server(server_config(tls, requests), address)
+) -> io::Result<Port> {
+    let (socket, tasks) = (UdpSocket::bind(address)?, TaskTracker::new());
+    let runtime = Arc::new(Tracked {
+        runtime: TokioRuntime,
+        tasks: tasks.clone(),
+    });
+    let config = server_config(tls, requests);
+    let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, runtime)?;
+    Ok(Port { endpoint, tasks })
 }
 
 /// What an accepting endpoint is configured with; also to exchange the certificates of a running
@@ -84,7 +143,7 @@ pub fn server_config(tls: Arc<QuicServerConfig>, requests: Requests) -> ServerCo
 /// # Errors
 /// When no socket can be had.
 pub fn bind_client(address: SocketAddr) -> io::Result<Endpoint> {
-    let socket = std::net::UdpSocket::bind(address)?;
+    let socket = UdpSocket::bind(address)?;
     let runtime = quinn::default_runtime()
         .ok_or_else(|| io::Error::other("an endpoint needs a running tokio runtime"))?;
     Endpoint::new(EndpointConfig::default(), None, socket, runtime)

@@ -135,7 +135,9 @@ impl Allocator {
     /// Takes nobody in any more, says goodbye to all, and closes the store. No task is left.
     pub async fn shutdown(mut self) {
         let goodbye = error_code(CloseCode::Goodbye);
-        self.port.endpoint().close(goodbye, b"the allocator is stopping");
+        self.port
+            .endpoint()
+            .close(goodbye, b"the allocator is stopping");
         while self.acceptor.join_next().await.is_some() {}
         self.port.release().await;
         let desk = self.desk.clone();

@@ -175,7 +175,8 @@ async fn an_answer_that_is_never_read_ends_the_connection() {
 async fn an_allocator_whose_socket_fails_says_so() {
     let site = Site::new();
     let mut allocator = start(&site, Limits::default()).await;
-    allocator.endpoint.close(VarInt::from_u32(0), b"");
+    let nobodys = VarInt::from_u32(0);
+    allocator.port.endpoint().close(nobodys, b"");
     timeout(FOR_EVER, allocator.failed()).await.unwrap();
     allocator.shutdown().await;
 }

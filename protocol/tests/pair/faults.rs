@@ -149,6 +149,27 @@ fn a_device_that_errs_is_told_how() {
 }
 
 #[test]
+fn what_keeps_to_the_limits_exactly_is_taken() {
+    let longest = Hello {
+        agent: "x".repeat(64).parse().unwrap(),
+        outbox: u64::MAX,
+        inbox: u64::MAX,
+        next_within_ms: 600_000,
+    };
+    let mut pair = Pair::new(0);
+    pair.down.is_cut = true;
+    to_relay(&mut pair, Place::Control, wire(&longest));
+    pair.run(Duration::ZERO);
+    to_relay(&mut pair, Place::Control, submitted(16 * 1024));
+    to_relay(&mut pair, Place::Bulk, submitted(1024 * 1024));
+    to_relay(&mut pair, Place::Datagram, ping(600_000));
+    pair.run(A_MOMENT);
+    assert_eq!(pair.at_relay.end, None);
+    assert_eq!(pair.submitted(Lane::Message), [1]);
+    assert_eq!(pair.submitted(Lane::Bulk), [1]);
+}
+
+#[test]
 fn a_relay_that_errs_is_told_how() {
     use CloseCode::{MalformedFrame, OversizedFrame, UnexpectedFrame};
     use Place::{Bulk, Control, Datagram};

@@ -1,1 +1,0 @@
-//! The one binary a newcomer runs: up, demo, send, listen.

@@ -11,6 +11,8 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::barrier;
 use crate::census::Census;
@@ -25,6 +27,11 @@ use crate::watermark::{self, Watermark};
 const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 /// How often sled writes what nobody waits for, and collects garbage, in milliseconds.
 const FLUSH_EVERY_MS: u64 = 500;
+
+/// How long sled's own lock is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+/// Between two tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// An open store, checked. The lock comes last, so that it is let go last.
 pub(crate) struct Opened {
@@ -110,7 +117,7 @@ fn start(dir: &Path, engine_dir: &Path, options: &Options) -> Result<sled::Db, O
         .cache_capacity(options.cache_bytes)
         .flush_every_ms(Some(FLUSH_EVERY_MS))
         .mode(sled::Mode::LowSpace);
-    match catch_unwind(AssertUnwindSafe(|| config.open())) {
+    match catch_unwind(AssertUnwindSafe(|| open_engine(&config))) {
         Ok(Ok(engine)) => Ok(engine),
         Ok(Err(sled::Error::Io(error))) if is_sleds_lock(&error) => Err(OpenError::InUse {
             dir: dir.to_owned(),
@@ -118,6 +125,20 @@ fn start(dir: &Path, engine_dir: &Path, options: &Options) -> Result<sled::Db, O
         Ok(Err(sled::Error::Io(error))) => Err(OpenError::io("open", engine_dir)(error)),
         Ok(Err(error)) => Err(damaged(dir, error.to_string())),
         Err(panic) => Err(damaged(dir, said(panic.as_ref()))),
+    }
+}
+
+/// We hold our own lock by now, so whoever holds sled's is on the way out: its threads may keep the
+/// log a moment longer than the handle that was closed.
+fn open_engine(config: &sled::Config) -> sled::Result<sled::Db> {
+    let patience = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match config.open() {
+            Err(sled::Error::Io(error)) if is_sleds_lock(&error) && Instant::now() < patience => {
+                thread::sleep(LOCK_PAUSE);
+            }
+            opened => return opened,
+        }
     }
 }
 

@@ -1,3 +1,25 @@
 //! The net harness and the integration tests.
+//!
+//! - [`pki`]: an authority and whatever certificates a test wants, good and bad;
+//! - [`net`]: an allocator and relays on free ports, in this process, to be stopped and started;
+//! - [`daemon`]: a relay as a process of its own, to be killed and frozen;
+//! - [`guide`]: an allocator that says what a test tells it to;
+//! - [`raw`]: a device that speaks the wire by hand;
+//! - [`link`]: a UDP proxy that loses, delays and rebinds;
+//! - [`scrape`]: a relay's metrics.
+//!
+//! The tests are in `it`, one binary.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a harness fails loudly"
+)]
 
+pub mod daemon;
+pub mod guide;
 pub mod link;
+pub mod net;
+pub mod pki;
+pub mod raw;
+pub mod scrape;

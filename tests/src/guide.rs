@@ -1,0 +1,96 @@
+//! An allocator that says what a test tells it to.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use holdfast_protocol::{allocation::Allocation, message::RelayAddress, version};
+use holdfast_transport::{
+    credentials::Credentials,
+    endpoint::{self, Requests},
+    exchange,
+};
+use parking_lot::Mutex;
+use quinn::Endpoint;
+use tokio::{sync::watch, task::JoinSet};
+
+use crate::{net::LOOPBACK, pki::Pki};
+
+/// An allocator that always gives the same answer.
+pub struct Guide {
+    endpoint: Endpoint,
+    answer: Arc<Mutex<Allocation>>,
+    asked: watch::Receiver<usize>,
+    _tasks: JoinSet<()>,
+}
+
+impl Guide {
+    /// Names these relays, in this order; the first is the home.
+    pub async fn start(pki: &Pki, relays: &[(&str, SocketAddr)]) -> Self {
+        let credentials = Credentials::load(&pki.allocator()).expect("credentials");
+        let tls = credentials
+            .server(&[version::ALLOCATION])
+            .expect("a configuration");
+        let port = endpoint::bind_server(LOOPBACK, tls, Requests::Exchanges).expect("a free port");
+        let endpoint = port.endpoint().clone();
+        let answer = Arc::new(Mutex::new(answer(relays)));
+        let (count, asked) = watch::channel(0);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve(endpoint.clone(), answer.clone(), count));
+        Self {
+            endpoint,
+            answer,
+            asked,
+            _tasks: tasks,
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.endpoint.local_addr().expect("an address")
+    }
+
+    /// Names other relays from now on; none stands for «no relay, ask again».
+    pub fn name(&self, relays: &[(&str, SocketAddr)]) {
+        *self.answer.lock() = answer(relays);
+    }
+
+    /// Waits until it has been asked so often.
+    pub async fn was_asked(&mut self, times: usize) {
+        self.asked
+            .wait_for(|asked| *asked >= times)
+            .await
+            .expect("it runs");
+    }
+}
+
+fn answer(relays: &[(&str, SocketAddr)]) -> Allocation {
+    let Some((home, _)) = relays.first() else {
+        return Allocation::NoRelay { retry_after_ms: 20 };
+    };
+    let address = |(name, address): &(&str, SocketAddr)| RelayAddress {
+        name: name.parse().expect("a name"),
+        addresses: vec![*address],
+    };
+    let home = Some(home.parse().expect("a name"));
+    Allocation::Relays {
+        home,
+        relays: relays.iter().map(address).collect(),
+    }
+}
+
+async fn serve(endpoint: Endpoint, answer: Arc<Mutex<Allocation>>, count: watch::Sender<usize>) {
+    let mut connections = JoinSet::new();
+    while let Some(incoming) = endpoint.accept().await {
+        let (answer, count) = (answer.clone(), count.clone());
+        connections.spawn(async move {
+            let Ok(connection) = incoming.await else {
+                return;
+            };
+            while let Ok((mut send, recv)) = connection.accept_bi().await {
+                let _ = exchange::read(recv).await;
+                let said = answer.lock().clone();
+                let _ = exchange::reply(&mut send, &said).await;
+                count.send_modify(|asked| *asked += 1);
+            }
+        });
+    }
+}

@@ -1,0 +1,168 @@
+//! A device that speaks the wire by hand: what it sends need not make sense.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use holdfast::CredentialFiles;
+use holdfast_protocol::{
+    close::CloseCode,
+    frame::{self, Encoded, FrameReader, FrameType, Header, RawFrame},
+    limits::{MAX_BULK_BODY, MAX_CONTROL_PAYLOAD},
+    message::Hello,
+    version,
+};
+use holdfast_transport::{
+    Ending, credentials::Credentials, endpoint, identity::peer_identity, wire::Incoming, wire::Wire,
+};
+
+use quinn::crypto::rustls::QuicClientConfig;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+
+use crate::{
+    net::{LOOPBACK, within},
+    pki::TRUST_DOMAIN,
+};
+
+fn unchecked(files: &CredentialFiles) -> Arc<QuicClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    let authority = CertificateDer::from_pem_file(&files.authority).expect("an authority");
+    roots.add(authority).expect("an authority");
+    let certificate = CertificateDer::from_pem_file(&files.certificate).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_file(&files.key).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![certificate], key)
+        .expect("a certificate and its key");
+    config.alpn_protocols = vec![version::SESSION.to_vec()];
+    Arc::new(QuicClientConfig::try_from(config).expect("a configuration"))
+}
+
+/// A connection to a relay without an SDK.
+pub struct Raw {
+    wire: Wire,
+    reader: FrameReader,
+    /// The socket, which has to outlive its connection.
+    _endpoint: quinn::Endpoint,
+}
+
+impl Raw {
+    /// Completes a handshake and opens the control stream.
+    ///
+    /// # Errors
+    /// When the relay does not want us.
+    pub async fn dial(files: &CredentialFiles, relay: SocketAddr) -> Result<Self, Ending> {
+        Self::dial_as(files, relay, version::SESSION).await
+    }
+
+    /// The same, for another protocol.
+    ///
+    /// # Errors
+    /// As [`dial`](Self::dial).
+    pub async fn dial_as(
+        files: &CredentialFiles,
+        relay: SocketAddr,
+        alpn: &[u8],
+    ) -> Result<Self, Ending> {
+        let credentials = Credentials::load(files).expect("credentials");
+        Self::connect(credentials.client(alpn).expect("a configuration"), relay).await
+    }
+
+    /// The same, with a certificate that says no identity of ours. Our own credentials would not
+    /// load it; a forger has no such scruples.
+    ///
+    /// # Errors
+    /// As [`dial`](Self::dial).
+    pub async fn dial_as_nobody(
+        files: &CredentialFiles,
+        relay: SocketAddr,
+    ) -> Result<Self, Ending> {
+        Self::connect(unchecked(files), relay).await
+    }
+
+    async fn connect(tls: Arc<QuicClientConfig>, relay: SocketAddr) -> Result<Self, Ending> {
+        let socket = endpoint::bind_client(LOOPBACK).expect("a socket");
+        let trust_domain = TRUST_DOMAIN.parse().expect("a trust domain");
+        let connecting = endpoint::dial(&socket, tls, relay, &trust_domain)?;
+        let connection = within("a handshake", connecting).await?;
+        peer_identity(&connection, &trust_domain).expect("a relay's identity");
+        let wire = within("a stream", Wire::open(connection, MAX_BULK_BODY)).await?;
+        let reader = FrameReader::new(MAX_CONTROL_PAYLOAD);
+        Ok(Self {
+            wire,
+            reader,
+            _endpoint: socket,
+        })
+    }
+
+    /// Opens a session that announces its first ping within a minute.
+    pub async fn greet(&mut self) {
+        self.send(&Hello {
+            agent: "by-hand".parse().expect("an agent"),
+            outbox: 1,
+            inbox: 1,
+            next_within_ms: 60_000,
+        });
+        assert_eq!(self.frame().await.kind, FrameType::Welcome);
+    }
+
+    /// Sends a frame on the control stream.
+    pub fn send<H: Header>(&mut self, header: &H) {
+        self.bytes(frame::encode(header));
+    }
+
+    /// Sends any bytes on the control stream.
+    pub fn bytes(&mut self, bytes: Bytes) {
+        self.wire.control(bytes);
+    }
+
+    /// Sends any bytes on a stream of their own.
+    pub fn bulk(&mut self, bytes: Bytes) {
+        self.wire.bulk(Encoded {
+            head: bytes,
+            body: Bytes::new(),
+        });
+    }
+
+    /// Sends any bytes in a datagram.
+    pub fn datagram(&self, bytes: Bytes) {
+        self.wire.datagram(bytes).expect("datagrams are taken");
+    }
+
+    /// The next frame, from wherever it comes.
+    pub async fn frame(&mut self) -> RawFrame {
+        loop {
+            if let Some(frame) = self.reader.next().expect("well-formed frames") {
+                return frame;
+            }
+            match within("a frame", self.wire.next())
+                .await
+                .expect("a connection")
+            {
+                Incoming::Control(bytes) => self.reader.push(bytes),
+                Incoming::Bulk(bytes) | Incoming::Datagram(bytes) => {
+                    return RawFrame::whole(bytes, MAX_BULK_BODY).expect("well-formed frames");
+                }
+            }
+        }
+    }
+
+    /// Why the relay ended it.
+    pub async fn ending(&mut self) -> Ending {
+        loop {
+            if let Err(ending) = within("an ending", self.wire.next()).await {
+                return ending;
+            }
+        }
+    }
+
+    /// The code the relay ended it with.
+    pub async fn close_code(&mut self) -> CloseCode {
+        match self.ending().await {
+            Ending::Closed { code, .. } => code,
+            other => panic!("{other}"),
+        }
+    }
+}

@@ -250,6 +250,7 @@ impl Client {
     /// Looks for a relay now, without waiting any longer: after [`State::Superseded`], or when the app
     /// knows that the network is back. A session that stands is exchanged for a new one.
     pub fn reconnect(&self) {
+        self.shared.board.hurry();
         // Fails only if the client is closed.
         let _ = self.shared.inputs.send(Input::Reconnect);
     }

@@ -254,11 +254,11 @@ impl Thread {
 }
 
 impl Job {
-    /// Whether somebody waits until it is on the disk. The removal of an answered message is not
+    /// Whether it must be on the disk at once. The removal of an answered message is not
     /// worth a sync of its own: if it is undone by a crash, the message is sent again, and the relay
     /// knows it by its number.
     fn is_urgent(&self) -> bool {
-        matches!(self, Self::Append { .. } | Self::Mark(_))
+        !matches!(self, Self::Forget { .. } | Self::Load(_))
     }
 
     fn apply(self, changes: &Changes) -> Result<Option<News>, StorageError> {
@@ -330,4 +330,168 @@ fn append(
         _permit: permit,
     };
     Ok(News::Appended { appended, taken })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use redb::{StorageBackend, backends::InMemoryBackend};
+
+    use super::*;
+
+    /// A disk that counts its syncs, and fails when it is told to.
+    #[derive(Debug, Default)]
+    struct Disk {
+        memory: InMemoryBackend,
+        meter: Arc<Meter>,
+    }
+
+    #[derive(Debug, Default)]
+    struct Meter {
+        syncs: AtomicUsize,
+        full: AtomicBool,
+    }
+
+    impl StorageBackend for Disk {
+        fn len(&self) -> Result<u64, io::Error> {
+            self.memory.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+            self.memory.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> Result<(), io::Error> {
+            self.memory.set_len(len)
+        }
+
+        fn sync_data(&self) -> Result<(), io::Error> {
+            self.meter.syncs.fetch_add(1, Ordering::SeqCst);
+            self.memory.sync_data()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
+            if self.meter.full.load(Ordering::SeqCst) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.memory.write(offset, data)
+        }
+    }
+
+    fn committer() -> (
+        Committer,
+        Thread,
+        mpsc::UnboundedReceiver<Input>,
+        Arc<Meter>,
+    ) {
+        let disk = Disk::default();
+        let meter = disk.meter.clone();
+        let (jobs, queue) = mpsc::unbounded_channel();
+        let (inputs, said) = mpsc::unbounded_channel();
+        let thread = Thread {
+            storage: Storage::on(disk),
+            queue,
+            inputs,
+            unsynced: false,
+        };
+        let permits = Arc::new(Semaphore::new(WAITING_BYTES));
+        (Committer { jobs, permits }, thread, said, meter)
+    }
+
+    fn draft(body: &'static str) -> Draft {
+        Draft {
+            lane: Lane::Message,
+            to: "alice/pc".parse().unwrap(),
+            options: Options::default(),
+            body: Bytes::from_static(body.as_bytes()),
+        }
+    }
+
+    /// Waits until so many jobs wait for the thread.
+    async fn queued(thread: &Thread, jobs: usize) {
+        while thread.queue.len() < jobs {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Does the thread's work to its end.
+    async fn run(thread: Thread) {
+        let work = tokio::task::spawn_blocking(move || thread.run());
+        work.await.unwrap();
+    }
+
+    fn send(committer: &Committer) -> tokio::task::JoinHandle<Result<Taken, SendError>> {
+        let committer = committer.clone();
+        tokio::spawn(async move { committer.append(draft("body")).await })
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_at_once_shares_a_sync() {
+        let (committer, thread, mut said, meter) = committer();
+        let before = meter.syncs.load(Ordering::SeqCst);
+        let many: Vec<_> = (0..500).map(|_| send(&committer)).collect();
+        queued(&thread, 500).await;
+        committer.stop();
+        run(thread).await;
+        let mut seqs = Vec::new();
+        for one in many {
+            seqs.push(one.await.unwrap().unwrap().0);
+        }
+        assert_eq!(seqs, (1..=500).collect::<Vec<_>>());
+        // One commit; redb syncs once or twice for it, and again when the file is shut.
+        let syncs = meter.syncs.load(Ordering::SeqCst) - before;
+        assert!(syncs < 10, "{syncs} syncs");
+        for seq in 1..=500 {
+            let Some(Input::Appended(appended)) = said.recv().await else {
+                panic!("the driver was not told of {seq}");
+            };
+            assert_eq!(appended.entry.seq, seq);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_read_sees_what_was_written_before_it_and_nothing_untold() {
+        let (committer, thread, mut said, _) = committer();
+        let load = Load {
+            lane: Lane::Message,
+            after: 0,
+            session: 1,
+        };
+        let first = send(&committer);
+        queued(&thread, 1).await;
+        committer.load(load);
+        let second = send(&committer);
+        queued(&thread, 3).await;
+        committer.stop();
+        run(thread).await;
+        first.await.unwrap().unwrap();
+        second.await.unwrap().unwrap();
+        let mut told = 0;
+        loop {
+            match said.recv().await.unwrap() {
+                Input::Appended(_) => told += 1,
+                Input::Loaded(loaded) => {
+                    assert_eq!(loaded.through, told);
+                    assert_eq!(loaded.entries.len() as u64, told);
+                    return;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_told_to_the_sender_and_to_the_driver() {
+        let (committer, thread, mut said, meter) = committer();
+        meter.full.store(true, Ordering::SeqCst);
+        let sending = send(&committer);
+        queued(&thread, 1).await;
+        run(thread).await;
+        let answer = sending.await.unwrap();
+        assert!(matches!(answer, Err(SendError::Storage(_))), "{answer:?}");
+        assert!(matches!(said.recv().await, Some(Input::Failed(_))));
+        let late = committer.append(draft("late")).await;
+        assert_eq!(late.err(), Some(SendError::Closed));
+    }
 }

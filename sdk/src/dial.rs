@@ -2,7 +2,7 @@
 //! relay or an answer from an allocator.
 
 use std::{
-    fmt, io,
+    io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -29,93 +29,10 @@ use holdfast_transport::{
 use quinn::{Connection, Endpoint, crypto::rustls::QuicClientConfig};
 use tokio::time::timeout;
 
-use crate::{itinerary::Stop, session::Session};
+use crate::{failure::Failure, itinerary::Stop, session::Session};
 
 /// How long the sockets may take to say goodbye to the other side.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Why an attempt failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
-    /// Nobody answered, or not in a way that says that another attempt would fail, too.
-    Unreachable(String),
-    /// Whoever answered is not whom we look for.
-    Untrusted(String),
-    /// We were turned away for a reason that only a person can lift.
-    Refused(String),
-    /// A newer session of this device has taken this one's place.
-    Superseded,
-}
-
-impl Failure {
-    /// What the end of a connection with `who` means.
-    pub(crate) fn from_ending(who: &dyn fmt::Display, ending: &Ending) -> Self {
-        match ending {
-            Ending::Closed {
-                code: CloseCode::Superseded,
-                ..
-            } => Self::Superseded,
-            ending if is_refusal(ending) => {
-                Self::Refused(format!("{who}: {ending}; {}", advice(ending)))
-            }
-            ending => Self::Unreachable(format!("{who}: {ending}")),
-        }
-    }
-
-    /// What the failure of a handshake means: if we sent the alert, it was we who did not trust.
-    fn from_handshake(who: &dyn fmt::Display, error: quinn::ConnectionError) -> Self {
-        let ours = matches!(error, quinn::ConnectionError::TransportError(_));
-        match Ending::from(error) {
-            ending @ Ending::Handshake { .. } if ours => {
-                Self::Untrusted(format!("{who}: {ending}; {}", advice(&ending)))
-            }
-            ending => Self::from_ending(who, &ending),
-        }
-    }
-}
-
-/// Some endings blame us for silence that a bad network explains as well.
-fn is_refusal(ending: &Ending) -> bool {
-    let silence = [CloseCode::HelloTimeout, CloseCode::Unresponsive];
-    match ending {
-        Ending::Closed { code, .. } if silence.contains(code) => false,
-        ending => ending.is_our_fault(),
-    }
-}
-
-/// What a person can do about a refusal.
-fn advice(ending: &Ending) -> &'static str {
-    const EXPIRED: u8 = 45;
-    const REVOKED: u8 = 44;
-    const NO_APPLICATION_PROTOCOL: u8 = 120;
-    match ending {
-        Ending::Handshake { alert: EXPIRED, .. } => {
-            "a certificate has run out: renew this device's or the server's, or set the clock"
-        }
-        Ending::Handshake { alert: REVOKED, .. }
-        | Ending::Closed {
-            code: CloseCode::Revoked,
-            ..
-        } => "this certificate was revoked: have a new one issued",
-        Ending::Handshake {
-            alert: NO_APPLICATION_PROTOCOL,
-            ..
-        } => "the server speaks another version: update the app, or the server",
-        Ending::Handshake { .. } => {
-            "the two sides do not trust the same authority: see to the certificate and authority files"
-        }
-        Ending::Closed {
-            code:
-                CloseCode::IdentityMissing
-                | CloseCode::IdentityAmbiguous
-                | CloseCode::IdentityMalformed
-                | CloseCode::ForeignTrustDomain
-                | CloseCode::WrongKind,
-            ..
-        } => "use a device's or a service's certificate of the server's trust domain",
-        _ => "the two sides understand the protocol differently: update the app, or the server",
-    }
-}
 
 /// Makes connections.
 pub(crate) struct Dialler {
@@ -251,43 +168,5 @@ impl Sockets {
             Some(endpoint) => Ok(endpoint),
             None => Ok(socket.insert(endpoint::bind_client(any)?)),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn closed(code: CloseCode) -> Failure {
-        let ending = Ending::Closed {
-            code,
-            reason: "why".to_owned(),
-        };
-        Failure::from_ending(&"relay r1", &ending)
-    }
-
-    #[test]
-    fn a_refusal_says_who_why_and_what_to_do() {
-        let Failure::Refused(text) = closed(CloseCode::Revoked) else {
-            panic!("not a refusal");
-        };
-        for part in ["relay r1", "Revoked", "why", "have a new one issued"] {
-            assert!(text.contains(part), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_a_bad_network_explains_is_no_refusal() {
-        use CloseCode::{HelloTimeout, Overloaded, PingTimeout, SlowReader, Unresponsive};
-        for code in [
-            HelloTimeout,
-            Overloaded,
-            PingTimeout,
-            SlowReader,
-            Unresponsive,
-        ] {
-            assert!(matches!(closed(code), Failure::Unreachable(_)), "{code}");
-        }
-        assert_eq!(closed(CloseCode::Superseded), Failure::Superseded);
     }
 }

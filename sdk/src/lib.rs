@@ -43,7 +43,7 @@
 //!    │      v                            v
 //!    └── driver ─ desk ─ outbox, inbox, receipts, allowing     what to do (pure)
 //!           ├─── session ─ the protocol's client over a wire   with a relay
-//!           └─── search ── itinerary, backoff, dial            without one
+//!           └─── search ── itinerary, backoff, dial, failure   without one
 //! ```
 
 mod allowing;
@@ -55,6 +55,7 @@ mod desk;
 mod dial;
 mod driver;
 mod error;
+mod failure;
 mod inbox;
 mod itinerary;
 mod outbox;

@@ -14,7 +14,8 @@ use tokio::time::sleep;
 use crate::{
     backoff::Backoff,
     committer::Committer,
-    dial::{Dialler, Failure},
+    dial::Dialler,
+    failure::{Failure, Failures},
     itinerary::{Itinerary, Step, Stop},
     session::Session,
     state::{Board, State},
@@ -22,6 +23,9 @@ use crate::{
 
 /// A session that lasts as long has shown that its relay works.
 const STEADY: Duration = Duration::from_secs(5);
+
+/// The longest rest an allocator can ask for.
+const LONGEST_REST: Duration = Duration::from_secs(600);
 
 /// A newer session of the same device has taken this one's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +47,7 @@ pub(crate) struct Search {
     board: Arc<Board>,
     committer: Committer,
     /// What went wrong in this round.
-    failures: Vec<Failure>,
+    failures: Failures,
     /// Addresses tried since the last session.
     attempts: u32,
     /// Sessions in a row that were lost at once.
@@ -64,7 +68,7 @@ impl Search {
             backoff,
             board,
             committer,
-            failures: Vec::new(),
+            failures: Failures::default(),
             attempts: 0,
             short_sessions: 0,
         }
@@ -147,16 +151,16 @@ impl Search {
 
     fn heed(&mut self, allocation: Allocation) -> Result<(), Failure> {
         match allocation {
-            Allocation::Relays { relays, .. } => {
+            Allocation::Relays { relays, .. } if !relays.is_empty() => {
                 self.itinerary.answered(&relays);
                 self.committer.remember(relays);
                 Ok(())
             }
+            Allocation::Relays { .. } => Err(no_relay()),
             Allocation::NoRelay { retry_after_ms } => {
                 let retry_after = Duration::from_millis(retry_after_ms.into());
-                self.itinerary.no_relay(retry_after);
-                let why = "the allocator knows no relay; start one";
-                Err(Failure::Unreachable(why.to_owned()))
+                self.itinerary.no_relay(retry_after.min(LONGEST_REST));
+                Err(no_relay())
             }
             Allocation::Denied => Err(Failure::Refused(
                 "the allocator serves no such identity; use a device's or a service's certificate"
@@ -174,47 +178,32 @@ impl Search {
             return;
         }
         self.short_sessions += 1;
-        if self.short_sessions > 1 || self.refusal().is_some() {
+        if self.short_sessions > 1 || self.failures.refusal().is_some() {
             self.itinerary.rest_first();
         }
     }
 
     async fn rest(&mut self, at_least: Duration) {
-        let refusal = self.refusal();
-        let last = self.failures.pop();
-        self.failures.clear();
-        let state = match (refusal, last) {
-            (Some(why), _) => State::Refused {
-                retry_in: self.backoff.at_cap(),
-                why,
-            },
-            (None, last) => State::Waiting {
-                retry_in: self.backoff.next().max(at_least),
-                why: last.map(words).unwrap_or_default(),
-            },
+        let retry_in = match self.failures.refusal() {
+            Some(why) => {
+                let retry_in = self.backoff.at_cap();
+                self.board.publish(State::Refused { retry_in, why });
+                retry_in
+            }
+            None => {
+                let retry_in = self.backoff.next().max(at_least);
+                let why = self.failures.last();
+                self.board.publish(State::Waiting { retry_in, why });
+                retry_in
+            }
         };
-        if let State::Refused { retry_in, .. } | State::Waiting { retry_in, .. } = state {
-            self.board.publish(state);
-            sleep(retry_in).await;
-        }
-    }
-
-    /// The refusal among the failures, if nothing else explains them: one by the other side, or our
-    /// own of everybody who answered, when nobody was unreachable.
-    fn refusal(&self) -> Option<String> {
-        let refused = |failure: &&Failure| matches!(failure, Failure::Refused(_));
-        let untrusted = |failure: &Failure| matches!(failure, Failure::Untrusted(_));
-        let refusal = self.failures.iter().find(refused);
-        let distrust = self.failures.iter().all(untrusted);
-        refusal
-            .or_else(|| self.failures.last().filter(|_| distrust))
-            .cloned()
-            .map(words)
+        self.failures.clear();
+        sleep(retry_in).await;
     }
 
     fn note(&mut self, failure: Failure) {
         tracing::info!(?failure, "an attempt to connect failed");
-        self.failures.push(failure);
+        self.failures.note(failure);
     }
 
     fn count(&mut self) {
@@ -224,15 +213,6 @@ impl Search {
     }
 }
 
-fn words(failure: Failure) -> String {
-    match failure {
-        Failure::Unreachable(why) | Failure::Untrusted(why) | Failure::Refused(why) => why,
-        Failure::Superseded => Superseded.to_string(),
-    }
-}
-
-impl std::fmt::Display for Superseded {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a newer session of the same device has taken its place")
-    }
+fn no_relay() -> Failure {
+    Failure::Unreachable("the allocator knows no relay; start one".to_owned())
 }

@@ -25,7 +25,7 @@ pub enum State {
     Waiting {
         /// After this long.
         retry_in: Duration,
-        /// What went wrong, the last failure first to be looked at.
+        /// What went wrong last.
         why: String,
     },
     /// It will not be served as it is: `why` says what a person has to do. It tries again all the
@@ -123,6 +123,17 @@ impl Board {
     pub(crate) fn publish(&self, state: State) {
         tracing::debug!(?state, "the connection's state");
         self.state.send_replace(state);
+    }
+
+    /// The app wants a relay now: what stood in the way no longer counts.
+    pub(crate) fn hurry(&self) {
+        self.state.send_if_modified(|state| {
+            let stuck = matches!(state, State::Superseded | State::Refused { .. });
+            if stuck {
+                *state = State::Connecting { attempt: 1 };
+            }
+            stuck
+        });
     }
 
     /// What the relay takes, as the last welcome said.

@@ -9,8 +9,8 @@ use holdfast_protocol::{
     message::{Options, RelayAddress},
 };
 use redb::{
-    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition,
-    WriteTransaction, backends::InMemoryBackend,
+    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable,
+    ReadableTableMetadata, TableDefinition, WriteTransaction, backends::InMemoryBackend,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -25,6 +25,10 @@ const FILE: &str = "holdfast.redb";
 
 /// Pages held in memory, in bytes: redb's own default of 1 GiB is no phone's.
 const CACHE: usize = 2 * 1024 * 1024;
+
+/// An empty outbox in a larger file is worth the work of making it small, in bytes: redb keeps the room
+/// that photos took while they waited.
+const SHRINK_FROM: u64 = 16 * 1024 * 1024;
 
 /// How many messages are read at once: what a relay's window lets through.
 const LOAD_MESSAGES: usize = 256;
@@ -98,11 +102,16 @@ impl Storage {
             Some(directory) => open_file(directory)?,
             None => open_memory().map_err(|error| unusable(None, error))?,
         };
-        let storage = Self { database };
+        let mut storage = Self { database };
         let restored = storage
             .restore(origin)
             .map_err(|error| unusable(directory, error))?;
         check_owner(directory, &restored.origin, origin)?;
+        if let Some(directory) = directory {
+            storage
+                .shrink(directory)
+                .map_err(|error| unusable(Some(directory), error))?;
+        }
         Ok((storage, restored))
     }
 
@@ -140,6 +149,22 @@ impl Storage {
             entries,
             through: tail,
         })
+    }
+
+    /// Gives back the room of a file that has grown, once there is little in it.
+    fn shrink(&mut self, directory: &Path) -> Result<(), StorageError> {
+        let file = fs::metadata(directory.join(FILE)).map_err(failed)?;
+        if file.len() < SHRINK_FROM || !self.is_outbox_empty()? {
+            return Ok(());
+        }
+        self.database.compact().map_err(failed)?;
+        Ok(())
+    }
+
+    fn is_outbox_empty(&self) -> Result<bool, StorageError> {
+        let reading = self.database.begin_read().map_err(failed)?;
+        let outbox = reading.open_table(OUTBOX).map_err(failed)?;
+        outbox.is_empty().map_err(failed)
     }
 
     fn restore(&self, origin: &Origin) -> Result<Restored, StorageError> {
@@ -319,6 +344,22 @@ fn unusable(directory: Option<&Path>, error: impl ToString) -> ConnectError {
 }
 
 #[cfg(test)]
+impl Storage {
+    /// An empty one on a backend of the test's.
+    pub(crate) fn on(backend: impl redb::StorageBackend) -> Self {
+        let database = Builder::new().create_with_backend(backend).unwrap();
+        let storage = Self { database };
+        let origin = Origin {
+            owner: "alice/phone".to_owned(),
+            outbox: 1,
+            inbox: 2,
+        };
+        storage.restore(&origin).unwrap();
+        storage
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -421,6 +462,29 @@ mod tests {
         assert_eq!(load(&storage, 1), (vec![2, 3], 3));
         assert_eq!(load(&storage, 3), (vec![4, 5], 5));
         assert_eq!(load(&storage, 5), (vec![], 5));
+    }
+
+    #[test]
+    fn a_file_that_has_grown_is_made_small_when_the_outbox_is_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || {
+            Storage::open(Some(dir.path()), &origin("a/b", 1))
+                .unwrap()
+                .0
+        };
+        let size = || fs::metadata(dir.path().join(FILE)).unwrap().len();
+        let storage = open();
+        append(&storage, &[1024 * 1024; 20]);
+        drop(storage);
+        let storage = open();
+        assert!(size() > SHRINK_FROM, "it is needed");
+        let changes = storage.begin().unwrap();
+        (1..=20).for_each(|seq| changes.forget(Lane::Message, seq).unwrap());
+        changes.commit(Durability::Immediate).unwrap();
+        drop(storage);
+        let storage = open();
+        assert!(size() < SHRINK_FROM / 4, "{} bytes", size());
+        assert_eq!(append(&storage, &[1]), [21]);
     }
 
     #[test]

@@ -87,6 +87,12 @@ impl Fleet {
         }
     }
 
+    /// A relay's place.
+    pub(crate) fn post(&mut self, name: &str) -> Option<&mut Post> {
+        let berth = self.relays.iter_mut().find(|berth| berth.post.name == name);
+        berth.map(|berth| &mut berth.post)
+    }
+
     /// Starts a relay that does not run, at its place; where it listens is its place from then on.
     pub(crate) async fn start_relay(&mut self, name: &str) -> Result<(), Failure> {
         let (layout, limits) = (self.layout.clone(), self.limits.clone());
@@ -109,10 +115,18 @@ impl Fleet {
             name: name.to_owned(),
             source,
         })?;
-        post.listen = bound.address().map_err(Failure::file(layout.mail(name)))?;
+        post.listen = bound.address();
         post.admin = bound.admin_address().unwrap_or(post.admin);
         *relay = Some(bound);
         Ok(())
+    }
+
+    /// Stops a relay; it can be started again.
+    pub(crate) async fn stop_relay(&mut self, name: &str) {
+        let berth = self.relays.iter_mut().find(|berth| berth.post.name == name);
+        if let Some(relay) = berth.and_then(|berth| berth.relay.take()) {
+            stop(relay).await;
+        }
     }
 
     /// Waits until the allocator knows of every relay that runs.

@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use holdfast_protocol::{
     close::CloseCode,
-    id::{Identity, Name},
+    id::{Identity, Name, TrustDomain},
     message::RelayAddress,
     server::ServerConfig,
     version,
@@ -15,7 +15,7 @@ use holdfast_transport::{
     endpoint::{self, Port, Requests},
 };
 use parking_lot::Mutex;
-use quinn::Endpoint;
+use quinn::{Endpoint, crypto::rustls::QuicClientConfig};
 use tokio::{
     sync::watch,
     task::{JoinHandle, JoinSet},
@@ -70,6 +70,7 @@ pub enum BindError {
 /// A running relay.
 pub struct Relay {
     name: Name,
+    address: SocketAddr,
     port: Port,
     admin: Option<Admin>,
     store: DurableStore,
@@ -97,114 +98,11 @@ impl Relay {
             other => return Err(BindError::NotARelay(other.clone())),
         };
         let tls = credentials.server(&[version::SESSION, version::PEER])?;
-        let port =
-            endpoint::bind_server(config.listen, tls, Requests::Control).map_err(|source| {
-                BindError::Bind {
-                    address: config.listen,
-                    source,
-                }
-            })?;
+        let port = endpoint::bind_server(config.listen, tls, Requests::Control)
+            .map_err(cannot_bind(config.listen))?;
         let (store, boot) = open_store(&config).await?;
-        Self::start(config, &credentials, name, port, (store, boot)).await
-    }
-
-    async fn start(
-        config: Config,
-        credentials: &Credentials,
-        name: Name,
-        port: Port,
-        (store, boot): (DurableStore, u64),
-    ) -> Result<Self, BindError> {
-        let endpoint = port.endpoint().clone();
-        let address = endpoint.local_addr().map_err(|source| BindError::Bind {
-            address: config.listen,
-            source,
-        })?;
-        tracing::info!(relay = %name, boot, %address, "started");
-        let (clock, metrics) = (Clock::start(), Arc::new(Metrics::default()));
-        let trust_domain = credentials.trust_domain().clone();
-        let peer_tls = credentials.client(version::PEER)?;
-        let dialler = Dialler {
-            endpoint: endpoint.clone(),
-            tls: peer_tls,
-            trust_domain: trust_domain.clone(),
-            clock,
-        };
-        let peers = Peers::new(dialler, metrics.clone());
-        let shared: Arc<DurableStore> = Arc::new(store.clone());
-        let router = Router::new(
-            (name.clone(), boot),
-            clock,
-            config.rules(),
-            shared.clone(),
-            metrics.clone(),
-            peers.clone(),
-        );
-        let (tide, tide_seen) = watch::channel(Tide::Running);
-        let (draining, draining_seen) = watch::channel(false);
-        let (given_up, given_up_seen) = watch::channel(false);
-        let others = Arc::new(Mutex::new(Vec::new()));
-        let keeper = Keeper {
-            endpoint: endpoint.clone(),
-            tls: credentials.client(version::ALLOCATION)?,
-            trust_domain: trust_domain.clone(),
-            allocators: config.allocators.clone(),
-            boot,
-            addresses: advertised(&config, address),
-            capacity: config.capacity,
-            metrics: metrics.clone(),
-            router: router.clone(),
-            peers: peers.clone(),
-            others: others.clone(),
-            draining: draining_seen,
-            given_up,
-        };
-        let admin = match config.admin {
-            Some(address) => {
-                let office = Office {
-                    relay: name.clone(),
-                    boot,
-                    metrics: metrics.clone(),
-                    store: shared,
-                    tide: tide_seen.clone(),
-                };
-                let bound = Admin::bind(address, office).await;
-                Some(bound.map_err(|source| BindError::Bind { address, source })?)
-            }
-            None => None,
-        };
-        let context = Context {
-            trust_domain,
-            server: ServerConfig {
-                relay: name.clone(),
-                boot,
-                max_body: config.limits.max_body,
-                ping_grace: config.limits.ping_grace,
-            },
-            router: router.clone(),
-            ids: SessionIds::default(),
-            clock,
-            metrics: metrics.clone(),
-            tide: tide_seen,
-        };
-        let mut background = JoinSet::new();
-        background.spawn(async move { router.run().await });
-        background.spawn(keeper.run());
-        Ok(Self {
-            name,
-            admin,
-            store,
-            peers,
-            metrics,
-            others,
-            drain: config.limits.drain,
-            tide,
-            draining,
-            given_up: given_up_seen,
-            accepting: tokio::spawn(accept(endpoint, context)),
-            background,
-            port,
-        })
+        let parts = Parts::new(&config, &credentials, name, &port, (store, boot))?;
+        parts.start(config, port).await
     }
 
     /// The relay's name, as its certificate says.
@@ -213,11 +111,8 @@ impl Relay {
     }
 
     /// Where devices connect.
-    ///
-    /// # Errors
-    /// When the socket is gone.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.port.endpoint().local_addr()
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Where `/health` and `/metrics` are served.
@@ -271,6 +166,156 @@ impl Relay {
             poll.tick().await;
         }
     }
+}
+
+/// What the tasks of a relay are made from.
+struct Parts {
+    name: Name,
+    boot: u64,
+    clock: Clock,
+    endpoint: Endpoint,
+    address: SocketAddr,
+    trust_domain: TrustDomain,
+    allocation_tls: Arc<QuicClientConfig>,
+    store: DurableStore,
+    metrics: Arc<Metrics>,
+    peers: Peers,
+    router: Router,
+}
+
+impl Parts {
+    fn new(
+        config: &Config,
+        credentials: &Credentials,
+        name: Name,
+        port: &Port,
+        (store, boot): (DurableStore, u64),
+    ) -> Result<Self, BindError> {
+        let endpoint = port.endpoint().clone();
+        let address = endpoint.local_addr().map_err(cannot_bind(config.listen))?;
+        let (clock, metrics) = (Clock::start(), Arc::new(Metrics::default()));
+        let trust_domain = credentials.trust_domain().clone();
+        let dialler = Dialler {
+            endpoint: endpoint.clone(),
+            tls: credentials.client(version::PEER)?,
+            trust_domain: trust_domain.clone(),
+            clock,
+        };
+        let peers = Peers::new(dialler, metrics.clone());
+        let router = Router::new(
+            (name.clone(), boot),
+            clock,
+            config.rules(),
+            Arc::new(store.clone()),
+            metrics.clone(),
+            peers.clone(),
+        );
+        Ok(Self {
+            name,
+            boot,
+            clock,
+            endpoint,
+            address,
+            trust_domain,
+            allocation_tls: credentials.client(version::ALLOCATION)?,
+            store,
+            metrics,
+            peers,
+            router,
+        })
+    }
+
+    async fn start(self, config: Config, port: Port) -> Result<Relay, BindError> {
+        let (tide, tide_seen) = watch::channel(Tide::Running);
+        let (draining, draining_seen) = watch::channel(false);
+        let (given_up, given_up_seen) = watch::channel(false);
+        let admin = match config.admin {
+            Some(address) => Some(
+                Admin::bind(address, self.office(tide_seen.clone()))
+                    .await
+                    .map_err(cannot_bind(address))?,
+            ),
+            None => None,
+        };
+        let keeper = self.keeper(&config, draining_seen, given_up);
+        let others = keeper.others.clone();
+        let context = self.context(&config, tide_seen);
+        let (router, boot, address) = (self.router, self.boot, self.address);
+        let mut background = JoinSet::new();
+        background.spawn(async move { router.run().await });
+        background.spawn(keeper.run());
+        tracing::info!(relay = %self.name, boot, %address, "started");
+        Ok(Relay {
+            name: self.name,
+            address,
+            port,
+            admin,
+            store: self.store,
+            peers: self.peers,
+            metrics: self.metrics,
+            others,
+            drain: config.limits.drain,
+            tide,
+            draining,
+            given_up: given_up_seen,
+            accepting: tokio::spawn(accept(self.endpoint, context)),
+            background,
+        })
+    }
+
+    fn office(&self, tide: watch::Receiver<Tide>) -> Office {
+        Office {
+            relay: self.name.clone(),
+            boot: self.boot,
+            metrics: self.metrics.clone(),
+            store: Arc::new(self.store.clone()),
+            tide,
+        }
+    }
+
+    fn keeper(
+        &self,
+        config: &Config,
+        draining: watch::Receiver<bool>,
+        given_up: watch::Sender<bool>,
+    ) -> Keeper {
+        Keeper {
+            endpoint: self.endpoint.clone(),
+            tls: self.allocation_tls.clone(),
+            trust_domain: self.trust_domain.clone(),
+            allocators: config.allocators.clone(),
+            boot: self.boot,
+            addresses: advertised(config, self.address),
+            capacity: config.capacity,
+            metrics: self.metrics.clone(),
+            router: self.router.clone(),
+            peers: self.peers.clone(),
+            others: Arc::default(),
+            draining,
+            given_up,
+        }
+    }
+
+    fn context(&self, config: &Config, tide: watch::Receiver<Tide>) -> Context {
+        Context {
+            trust_domain: self.trust_domain.clone(),
+            server: ServerConfig {
+                relay: self.name.clone(),
+                boot: self.boot,
+                max_body: config.limits.max_body,
+                ping_grace: config.limits.ping_grace,
+            },
+            router: self.router.clone(),
+            ids: SessionIds::default(),
+            clock: self.clock,
+            metrics: self.metrics.clone(),
+            tide,
+        }
+    }
+}
+
+fn cannot_bind(address: SocketAddr) -> impl FnOnce(io::Error) -> BindError {
+    move |source| BindError::Bind { address, source }
 }
 
 /// Accepts connections for ever; their tasks end with it.

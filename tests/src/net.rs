@@ -126,7 +126,7 @@ impl Net {
     pub async fn start_relay(&mut self, name: &str) {
         let node = self.relays.get_mut(name).expect("a relay of this name");
         let relay = Relay::bind(node.config.clone()).await.expect("a relay");
-        node.config.listen = relay.address().expect("an address");
+        node.config.listen = relay.address();
         node.relay = Some(relay);
         if self.allocator.is_some() {
             self.leased(name).await;

@@ -310,13 +310,14 @@ impl Account {
             return false;
         }
         desk.tally.duplicates += 1;
+        // An answer that was given and is not waited for any more was `stored`.
         let waiting = known.iter().find_map(|known| match known {
-            Known::Waiting(answer) => Some(*answer),
-            Known::Stored | Known::Gone => None,
+            Known::Waiting(answer) if self.answers.is_open(*answer) => Some(*answer),
+            Known::Waiting(_) | Known::Stored | Known::Gone => None,
         });
         match waiting {
             Some(answer) => self.answers.ask_again(answer, asker.clone()),
-            None if known.contains(&Known::Stored) => {
+            None if known.iter().any(|known| *known != Known::Gone) => {
                 self.answer_stored(message, source, targets, asker);
             }
             None => asker.answer(ending(message)),

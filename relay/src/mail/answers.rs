@@ -71,6 +71,11 @@ impl Answers {
         answer.askers.push(asker);
     }
 
+    /// Whether somebody waits for this answer.
+    pub(crate) fn is_open(&self, id: AnswerId) -> bool {
+        self.open.contains_key(&id)
+    }
+
     /// A part is on disk.
     pub(crate) fn part_stored(&mut self, id: Option<AnswerId>) {
         let Some((id, answer)) = id.and_then(|id| Some((id, self.open.get_mut(&id)?))) else {

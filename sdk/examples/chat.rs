@@ -1,11 +1,11 @@
 //! A chat between two devices, line by line.
 //!
-//! With `holdfast up` running in another terminal, which prints its folder of certificates and its
-//! allocator's address:
+//! With `holdfast up` running in another terminal, which prints its folder (the certificates are in
+//! `pki` there) and its allocator's address:
 //!
 //! ```text
-//! cargo run -p holdfast --example chat -- CERTIFICATES ALLOCATOR alice/phone alice/pc
-//! cargo run -p holdfast --example chat -- CERTIFICATES ALLOCATOR alice/pc alice/phone
+//! cargo run -p holdfast --example chat -- holdfast-dev/pki ALLOCATOR alice/phone alice/pc
+//! cargo run -p holdfast --example chat -- holdfast-dev/pki ALLOCATOR alice/pc alice/phone
 //! ```
 //!
 //! What is written while the other one is away, or while no relay is there, arrives when it is back:
@@ -23,7 +23,7 @@ use holdfast::{Client, Config, CredentialFiles, Device, SendOptions, Sent, State
 use tokio::{sync::mpsc, task::JoinSet};
 
 const USAGE: &str = "usage: chat CERTIFICATES ALLOCATOR ME YOU, \
-                     for example: chat holdfast-dev/certs 127.0.0.1:4400 alice/phone alice/pc";
+                     for example: chat holdfast-dev/pki 127.0.0.1:4400 alice/phone alice/pc";
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {

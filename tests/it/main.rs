@@ -1,4 +1,10 @@
 //! The integration tests: one binary, through real sockets, with real certificates and a real disk.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails loudly"
+)]
 
 mod fleet;
 mod identity;

@@ -35,7 +35,7 @@ impl Failure {
                 code: CloseCode::Superseded,
                 ..
             } => Self::Superseded,
-            ending if is_refusal(ending) => {
+            ending if ending.is_our_fault() => {
                 Self::Refused(format!("{who}: {ending}; {}", advice(ending)))
             }
             ending => Self::Unreachable(format!("{who}: {ending}")),
@@ -51,15 +51,6 @@ impl Failure {
             }
             ending => Self::from_ending(who, &ending),
         }
-    }
-}
-
-/// Some endings blame us for silence that a bad network explains as well.
-fn is_refusal(ending: &Ending) -> bool {
-    let silence = [CloseCode::HelloTimeout, CloseCode::Unresponsive];
-    match ending {
-        Ending::Closed { code, .. } if silence.contains(code) => false,
-        ending => ending.is_our_fault(),
     }
 }
 

@@ -38,10 +38,7 @@ impl Ending {
     /// Whether trying again with the same certificate would end in the same way.
     pub fn is_our_fault(&self) -> bool {
         match self {
-            Self::Closed { code, .. } => {
-                matches!(code.fault(), Fault::Yours)
-                    && !matches!(code, CloseCode::PingTimeout | CloseCode::SlowReader)
-            }
+            Self::Closed { code, .. } => matches!(code.fault(), Fault::Yours) && !is_of_time(*code),
             Self::Handshake { .. } => true,
             Self::Lost(_) | Self::Ours => false,
         }
@@ -72,6 +69,17 @@ fn transport(code: u64, reason: String) -> Ending {
         Ok(alert) => Ending::Handshake { alert, reason },
         Err(_) => Ending::Lost(reason),
     }
+}
+
+/// Codes that blame the other side for being slow or silent: the network may have been.
+fn is_of_time(code: CloseCode) -> bool {
+    matches!(
+        code,
+        CloseCode::HelloTimeout
+            | CloseCode::PingTimeout
+            | CloseCode::SlowReader
+            | CloseCode::Unresponsive
+    )
 }
 
 /// A close code as quinn takes it.

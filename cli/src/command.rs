@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{allow, failure::Failure, layout::Layout, listen, send, up};
+use crate::{allow, demo, failure::Failure, layout::Layout, listen, send, up};
 
 /// Messages between a person's devices, held while a device is away
 ///
@@ -36,6 +36,7 @@ enum Command {
     Send(send::Arguments),
     Listen(listen::Arguments),
     Allow(allow::Arguments),
+    Demo(demo::Arguments),
 }
 
 impl Cli {
@@ -46,6 +47,7 @@ impl Cli {
             Command::Send(arguments) => send::run(arguments).await,
             Command::Listen(arguments) => listen::run(arguments).await,
             Command::Allow(arguments) => allow::run(arguments).await,
+            Command::Demo(arguments) => demo::run(arguments).await,
         }
     }
 }
@@ -117,6 +119,7 @@ mod tests {
             "holdfast send --as alice/pc --to alice/phone --file photo.jpg --timeout 3s --json",
             "holdfast listen --as alice/phone --count 2 --for 10s --json",
             "holdfast allow --as bob/phone alice --not",
+            "holdfast demo",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {parsed:?}");

@@ -77,7 +77,7 @@ pub(crate) fn silence(layout: &Layout, client: &Client) -> String {
     let allocator = allocator.unwrap_or_else(|_| "the allocator's address".to_owned());
     match client.state() {
         State::Attached { relay } => {
-            format!("{relay} has the message's sender, and does not answer.")
+            format!("{relay} is connected, and has not answered yet.")
         }
         State::Refused { why, .. } | State::Failed { why } => format!("{why}."),
         State::Superseded => "another program is connected as the same device.".to_owned(),
@@ -102,10 +102,10 @@ fn those_there(layout: &Layout) -> String {
         }
     }
     names.sort();
-    if names.is_empty() {
-        return String::new();
+    match names.as_slice() {
+        [] => "there are none at all".to_owned(),
+        _ => format!("there are those of {}", names.join(", ")),
     }
-    format!("there are {}.", names.join(", "))
 }
 
 fn entries(folder: &std::path::Path) -> Vec<String> {

@@ -8,13 +8,28 @@ use holdfast::{ConnectError, Device, Outcome, Refusal, SendError};
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    #[error("{} holds no Holdfast: start one with `{program} up --dir {}`, or name another folder with --dir", dir.display(), dir.display())]
-    NothingHere { dir: PathBuf, program: String },
-    #[error("another `holdfast up` runs in {}: stop that one first, or give this one a folder of its own with --dir", dir.display())]
+    #[error(
+        "{} holds no Holdfast: start one with `{up}`, or name another folder with --dir",
+        dir.display()
+    )]
+    NothingHere { dir: PathBuf, up: String },
+    #[error(
+        "another `holdfast up` runs in {}: stop that one first, or give this one a folder of its \
+         own with --dir",
+        dir.display()
+    )]
     AlreadyUp { dir: PathBuf },
-    #[error("{}: {why}; mend it, or remove it and let `holdfast up` write a new one", path.display())]
+    #[error(
+        "{}: {why}; mend it, or remove it and let `holdfast up` write a new one",
+        path.display()
+    )]
     Plan { path: PathBuf, why: String },
-    #[error("there is no certificate for {device} in {}; {there} To make one: holdfast-certs issue device {device} --dir {}", pki.display(), pki.display())]
+    #[error(
+        "there is no certificate for {device} in {}; {there}. To make one: holdfast-certs issue \
+         device {device} --dir {}",
+        pki.display(),
+        pki.display()
+    )]
     NoIdentity {
         device: Device,
         pki: PathBuf,
@@ -40,7 +55,8 @@ pub(crate) enum Failure {
     #[error("the allocator's socket failed; run with -v to see why")]
     SocketFailed,
     #[error(
-        "{device} is in use by another process: is a `holdfast listen --as {device}` running? Stop it, or use another device"
+        "{device} is in use by another process: is a `holdfast listen --as {device}` running? Stop \
+         it, or use another device"
     )]
     DeviceInUse { device: Device },
     #[error(transparent)]
@@ -51,15 +67,25 @@ pub(crate) enum Failure {
     Refused(Refusal),
     #[error("{}", lost(*.0))]
     Lost(Outcome),
-    #[error("no answer within {}: {why} The message stays in the outbox of {device}, and leaves with its next `send` or `listen`.", humantime::format_duration(*.after))]
+    #[error(
+        "no answer within {}: {why} The message stays in the outbox of {device}, and leaves with \
+         its next `send` or `listen`.",
+        humantime::format_duration(*.after)
+    )]
     Unanswered {
         after: Duration,
         why: String,
         device: Device,
     },
-    #[error("not delivered within {}: it is stored, and reaches {to} when it is back", humantime::format_duration(*.after))]
+    #[error(
+        "not delivered within {}: it is stored, and reaches {to} when it is back",
+        humantime::format_duration(*.after)
+    )]
     Undelivered { after: Duration, to: String },
-    #[error("not confirmed within {}: {why} Say it again then.", humantime::format_duration(*.after))]
+    #[error(
+        "not confirmed within {}: {why} Then say it again.",
+        humantime::format_duration(*.after)
+    )]
     Unconfirmed { after: Duration, why: String },
     #[error("{got} of {wanted} messages came within {}", humantime::format_duration(*.after))]
     Incomplete {
@@ -71,6 +97,8 @@ pub(crate) enum Failure {
     Detached(String),
     #[error("interrupted")]
     Interrupted,
+    #[error("{0}")]
+    Demo(String),
 }
 
 impl Failure {

@@ -1,7 +1,7 @@
 //! The daemons, in this process: one allocator and its relays, each with its own socket, store and
 //! certificate, as on machines of their own.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use holdfast_allocator::{Allocator, Standing, config};
 use holdfast_certs::Identity;
@@ -14,7 +14,7 @@ use tokio::{
 use crate::{
     failure::Failure,
     layout::Layout,
-    plan::{Plan, Post},
+    plan::{ANY, Plan, Post},
 };
 
 /// The allocator's name.
@@ -88,9 +88,19 @@ impl Fleet {
     }
 
     /// A relay's place.
-    pub(crate) fn post(&mut self, name: &str) -> Option<&mut Post> {
+    pub(crate) fn post(&self, name: &str) -> Option<&Post> {
+        let berth = self.relays.iter().find(|berth| berth.post.name == name);
+        berth.map(|berth| &berth.post)
+    }
+
+    /// Gives a relay that does not run another place: a port of its own, which only `advertise`
+    /// leads to.
+    pub(crate) fn move_relay(&mut self, name: &str, advertise: SocketAddr) {
         let berth = self.relays.iter_mut().find(|berth| berth.post.name == name);
-        berth.map(|berth| &mut berth.post)
+        if let Some(Berth { post, .. }) = berth {
+            post.listen = ANY;
+            post.advertise = Some(advertise);
+        }
     }
 
     /// Starts a relay that does not run, at its place; where it listens is its place from then on.

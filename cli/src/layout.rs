@@ -46,8 +46,12 @@ impl Layout {
         &self.dir
     }
 
-    pub(crate) fn is_default(&self) -> bool {
-        self.dir == Path::new(Self::DEFAULT)
+    /// What has to be typed so that a command finds it: nothing, if it is the default.
+    pub(crate) fn flag(&self) -> String {
+        if self.dir == Path::new(Self::DEFAULT) {
+            return String::new();
+        }
+        format!(" --dir {}", self.dir.display())
     }
 
     pub(crate) fn plan(&self) -> PathBuf {
@@ -146,8 +150,11 @@ mod tests {
     }
 
     #[test]
-    fn the_default_is_recognised_as_it_is_typed() {
-        assert!(Layout::new(Path::new(Layout::DEFAULT)).is_default());
-        assert!(!Layout::new(Path::new("elsewhere")).is_default());
+    fn only_another_folder_than_the_default_has_to_be_named() {
+        assert_eq!(Layout::new(Path::new(Layout::DEFAULT)).flag(), "");
+        assert_eq!(
+            Layout::new(Path::new("elsewhere")).flag(),
+            " --dir elsewhere"
+        );
     }
 }

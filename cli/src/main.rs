@@ -11,6 +11,7 @@
 
 mod allow;
 mod command;
+mod demo;
 mod device;
 mod failure;
 mod fleet;

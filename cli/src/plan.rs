@@ -74,7 +74,7 @@ impl Plan {
     pub(crate) fn load(layout: &Layout) -> Result<Self, Failure> {
         Self::find(layout)?.ok_or_else(|| Failure::NothingHere {
             dir: layout.dir().to_owned(),
-            program: output::program(),
+            up: format!("{} up{}", output::program(), layout.flag()),
         })
     }
 

@@ -136,11 +136,7 @@ fn welcome(layout: &Layout, plan: &Plan) -> String {
 }
 
 fn suggestions(layout: &Layout) -> Vec<String> {
-    let program = output::program();
-    let dir = match layout.is_default() {
-        true => String::new(),
-        false => format!(" --dir {}", layout.dir().display()),
-    };
+    let (program, dir) = (output::program(), layout.flag());
     let tries = [
         ("listen", "--as alice/phone", ""),
         ("send", "--as alice/pc --to alice/phone", " \"hello\""),
@@ -165,8 +161,6 @@ fn suggestions(layout: &Layout) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     fn names(plan: &Plan) -> Vec<&str> {
@@ -187,16 +181,5 @@ mod tests {
             (names(&fewer), names(&left_out)),
             (vec!["r1"], vec!["r2", "r3"])
         );
-    }
-
-    #[test]
-    fn what_is_suggested_names_the_folder_and_can_be_typed() {
-        let dir = Path::new("elsewhere");
-        for line in suggestions(&Layout::new(dir)) {
-            assert!(line.contains(" --dir elsewhere"), "{line}");
-        }
-        for line in suggestions(&Layout::new(Path::new(Layout::DEFAULT))) {
-            assert!(!line.contains("--dir"), "{line}");
-        }
     }
 }

@@ -78,3 +78,8 @@ pub use holdfast_transport::credentials::{CredentialError, CredentialFiles};
 pub use receipt::{Outcome, Sent};
 pub use received::{Event, Received};
 pub use state::{State, States};
+
+/// The example in the README is compiled, too.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

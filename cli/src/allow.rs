@@ -10,8 +10,8 @@ use crate::{command::Folder, device, failure::Failure, output, stop::Stop};
 
 /// Let another account write to this one's devices
 ///
-/// Devices of one account may always write to each other. Across accounts the recipient decides; any
-/// of its devices may say so, for all of them.
+/// Devices of one account may always write to each other. Across accounts the recipient decides:
+/// any of its devices may say so, for all of them.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   holdfast allow --as bob/phone alice          alice may write to bob's devices

@@ -110,7 +110,7 @@ async fn receive(client: &Client, arguments: &Arguments, got: &mut u64) -> Resul
 }
 
 /// Tells where the client stands; returns when it does not go on by itself. A state that another
-/// takes the place of at once is not told, nor is the same twice.
+/// takes the place of at once is not told.
 async fn follow(mut states: States) -> Failure {
     let mut told = None;
     loop {
@@ -122,12 +122,19 @@ async fn follow(mut states: States) -> Failure {
         if passes && timeout(QUIET, states.changed()).await.is_ok() {
             continue;
         }
-        let text = output::standing(&state);
-        if told.as_ref() != Some(&text) {
-            output::note(&text);
-            told = Some(text);
+        if is_news(told.as_ref(), &state) {
+            output::note(&output::standing(&state));
+            told = Some(state);
         }
         states.changed().await;
+    }
+}
+
+fn is_news(told: Option<&State>, state: &State) -> bool {
+    match (told, state) {
+        // One more attempt, as was to be expected.
+        (Some(State::Waiting { .. }), State::Connecting { .. }) => false,
+        (told, state) => told.map(output::standing) != Some(output::standing(state)),
     }
 }
 
@@ -175,7 +182,7 @@ fn moment(at: SystemTime, now: SystemTime) -> String {
     }
 }
 
-/// The body, if it is a text that a terminal shows as it is: nothing in it may command the terminal.
+/// The body, if it is a text that a terminal may show as it is: nothing in it commands the terminal.
 fn legible(message: &Received) -> Option<&str> {
     let is_short = message.lane() == Lane::Message;
     text(message.body()).filter(|_| is_short)
@@ -246,6 +253,24 @@ mod tests {
     fn what_is_not_shown_can_be_compared() {
         // The hash of nothing, as FIPS 180-4's examples have it.
         assert_eq!(summary(b""), "0 bytes, SHA-256 e3b0c44298fc1c14…");
+    }
+
+    #[test]
+    fn only_news_is_told() {
+        let connecting = State::Connecting { attempt: 2 };
+        let waiting = |seconds, why: &str| State::Waiting {
+            retry_in: Duration::from_secs(seconds),
+            why: why.to_owned(),
+        };
+        let attached = State::Attached {
+            relay: "r1".parse().unwrap(),
+        };
+        assert!(is_news(None, &connecting));
+        assert!(is_news(Some(&attached), &connecting));
+        assert!(!is_news(Some(&waiting(1, "a")), &connecting));
+        assert!(!is_news(Some(&waiting(1, "a")), &waiting(2, "a")));
+        assert!(is_news(Some(&waiting(1, "a")), &waiting(1, "b")));
+        assert!(is_news(Some(&waiting(1, "a")), &attached));
     }
 
     #[test]

@@ -46,7 +46,9 @@ pub(crate) fn standing(state: &State) -> String {
     match state {
         State::Attached { relay } => format!("attached to {relay}"),
         State::Connecting { .. } => "looking for a relay".to_owned(),
-        State::Waiting { why, .. } => format!("no relay yet: {why}"),
+        State::Waiting { why, .. } => {
+            format!("no relay yet ({why}): is `holdfast up` running?")
+        }
         State::Refused { why, .. } => format!("refused: {why}"),
         State::Superseded => "another program is connected as the same device".to_owned(),
         State::Failed { why } => format!("failed: {why}"),

@@ -15,9 +15,9 @@ use crate::{command::Folder, device, failure::Failure, layout::Layout, output, s
 
 /// Send a message, and print what became of it
 ///
-/// `stored`: it is on the disk of the recipient's home relay, and reaches the device when it is back.
-/// `delivered`: the recipient has it. What gets no answer in time stays in the device's outbox, and
-/// leaves with the next command of the same device; what is there already leaves first.
+/// `stored`: it is on the disk of the recipient's home relay, and reaches the device when that is
+/// back. `delivered`: the recipient has it. What gets no answer in time stays in the device's
+/// outbox, and leaves with the next command of the same device; what is there already leaves first.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   holdfast send --as alice/pc --to alice/phone \"hello\"
@@ -150,12 +150,13 @@ async fn wait(sent: &Sent, arguments: &Arguments) -> Option<Result<Outcome, Unse
     timeout(arguments.timeout, answer).await.ok()
 }
 
-/// Tells why it takes long, if it does. Never returns.
+/// Tells once why it takes long, if it does. Never returns.
 async fn tell_trouble(client: &Client) -> Option<Result<Outcome, Unsent>> {
     let mut states = client.states();
     while let Some(state) = states.changed().await {
         if matches!(state, State::Waiting { .. } | State::Refused { .. }) {
             output::note(&output::standing(&state));
+            break;
         }
     }
     std::future::pending().await

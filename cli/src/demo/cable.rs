@@ -1,5 +1,5 @@
-//! A wire between devices and a relay that can be pulled out: a UDP forwarder. Like a home router it
-//! has an address of its own towards the relay for every device.
+//! A wire between devices and a relay that can be pulled out: a UDP forwarder. Like a home router
+//! it has an address of its own towards the relay for every device.
 
 use std::{
     collections::{HashMap, hash_map::Entry},

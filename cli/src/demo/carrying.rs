@@ -1,5 +1,5 @@
-//! Chapter 5: a message for an online device is forwarded; for an offline one it is stored, outlives
-//! the relay's restart, and is sent when the device is back. Both directions.
+//! Chapter 5: a message for an online device is forwarded; for an offline one it is stored,
+//! outlives the relay's restart, and is sent when the device is back. Both directions.
 
 use std::time::Instant;
 

@@ -1,6 +1,8 @@
 //! Chapter 6: a device that joins an account later gets the account's current state.
 
-use holdfast::SendOptions;
+use std::time::Instant;
+
+use holdfast::{Client, SendOptions};
 
 use crate::{
     demo::{
@@ -15,27 +17,20 @@ use crate::{
 const KEY: &str = "bookmarks";
 
 pub(crate) async fn tell(stage: &mut Stage, narrator: &mut Narrator) -> Result<(), Failure> {
-    let Some(pc) = stage.pc.clone() else {
-        return Err(Failure::Demo("the PC is not attached".to_owned()));
-    };
-    let retained = SendOptions {
-        key: Some(KEY.to_owned()),
-        retain: true,
-        ..SendOptions::default()
+    let (Some(pc), Some(phone)) = (&stage.pc, &stage.phone) else {
+        return Err(Failure::Demo(
+            "the PC and the phone are not attached".to_owned(),
+        ));
     };
     for version in [1, 2] {
-        let sent = pc
-            .send("alice", parcel::bookmarks(version), retained.clone())
-            .await;
-        let stored = within("the relay answers", sent.map_err(Failure::Send)?.stored()).await?;
-        stored.map_err(|unsent| Failure::Demo(unsent.to_string()))?;
+        keep(pc, phone, version).await?;
     }
     narrator.check(
         true,
-        "alice/pc keeps bookmarks for the account, and then newer ones",
+        "alice/pc keeps bookmarks for the account, and then newer ones: alice/phone has both",
     )?;
 
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     let tablet = stage.open("tablet").await?;
     let state = next(&tablet).await?;
     let took = milliseconds(begun.elapsed());
@@ -55,5 +50,25 @@ pub(crate) async fn tell(stage: &mut Stage, narrator: &mut Narrator) -> Result<(
     narrator.figure(format!("state {took} after the start"));
     done(message).await?;
     tablet.close().await;
+    Ok(())
+}
+
+/// The PC sends bookmarks to the account, and the phone, which is there, has them.
+async fn keep(pc: &Client, phone: &Client, version: u32) -> Result<(), Failure> {
+    let retained = SendOptions {
+        key: Some(KEY.to_owned()),
+        retain: true,
+        ..SendOptions::default()
+    };
+    let bookmarks = parcel::bookmarks(version);
+    let sent = pc.send("alice", bookmarks.clone(), retained).await;
+    let sent = sent.map_err(Failure::Send)?;
+    let message = next(phone).await?;
+    if message.body() != &bookmarks {
+        return Err(Failure::Demo(format!("{} is something else", message.id())));
+    }
+    done(message).await?;
+    let stored = within("the relay answers", sent.stored()).await?;
+    stored.map_err(|unsent| Failure::Demo(unsent.to_string()))?;
     Ok(())
 }

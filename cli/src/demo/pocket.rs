@@ -1,5 +1,5 @@
-//! A device that the system freezes: it has a runtime of its own, which stands still unless somebody
-//! drives it. It sends no goodbye, answers nothing, and does not know that time passes.
+//! A device that the system freezes: it has a runtime of its own, which stands still unless
+//! somebody drives it. It sends no goodbye, answers nothing, and does not know that time passes.
 
 use holdfast::{Client, Config};
 use tokio::{

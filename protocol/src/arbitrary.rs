@@ -54,7 +54,7 @@ strategies! {
     welcome: Welcome {
         relay: name(), boot: any::<u64>(), window: any::<u16>(), max_body: any::<u32>(),
     }
-    submit: Submit { seq: any::<u64>(), to: recipient(), options: options() }
+    submit: Submit { seq: 1..=u64::MAX, to: recipient(), options: options() }
     receipt: Receipt { lane: lane(), seq: any::<u64>(), outcome: outcome() }
     deliver: Deliver {
         position: any::<u64>(),

@@ -102,7 +102,7 @@ impl Options {
 /// own. Sender and epoch are the session's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Submit {
-    /// The message's number in its lane.
+    /// The message's number in its lane; the first is 1.
     pub seq: u64,
     /// Whom it is for.
     pub to: Recipient,
@@ -115,6 +115,9 @@ impl Header for Submit {
     const HAS_BODY: bool = true;
 
     fn check(&self) -> Result<(), Violation> {
+        if self.seq == 0 {
+            return Err(Violation::malformed("a message without a number: the first is 1"));
+        }
         self.options.check()
     }
 }

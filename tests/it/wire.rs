@@ -176,6 +176,31 @@ async fn a_retry_gets_the_same_answer_and_is_not_stored_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_message_is_never_said_to_be_delivered() {
+    let net = Net::start(1).await;
+    let mut raw = raw(&net).await;
+    raw.greet().await;
+    let key = holdfast_protocol::id::Key::new("position").unwrap();
+    let keyed = |seq| {
+        let options = Options {
+            key: Some(key.clone()),
+            ..Options::default()
+        };
+        let submit = Submit {
+            options,
+            ..submit(seq, "alice/phone")
+        };
+        frame::encode_with_body(&submit, "here".into()).concat()
+    };
+    for seq in [1, 2, 1, 2] {
+        raw.bytes(keyed(seq));
+        let receipt: Receipt = raw.frame().await.header().unwrap();
+        assert_eq!((receipt.seq, receipt.outcome), (seq, Outcome::Stored));
+    }
+    net.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn more_unanswered_messages_than_the_window_end_the_session() {
     let mut net = Net::start(1).await;
     // Without an allocator nobody's home is known, so nothing is answered.

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{command::Folder, device, failure::Failure, output, stop::Stop};
 
-/// How long another relay may take to say that all is well, before the user is told.
+/// How long the search for a relay may take before the user is told.
 const QUIET: Duration = Duration::from_millis(500);
 
 /// Print messages as they come
@@ -109,8 +109,8 @@ async fn receive(client: &Client, arguments: &Arguments, got: &mut u64) -> Resul
     Ok(())
 }
 
-/// Tells where the client stands; returns when it does not go on by itself. A state that another
-/// takes the place of at once is not told.
+/// Tells where the client stands; returns when it does not go on by itself. A search that succeeds
+/// or fails at once is not told.
 async fn follow(mut states: States) -> Failure {
     let mut told = None;
     loop {
@@ -118,8 +118,8 @@ async fn follow(mut states: States) -> Failure {
         if let Some(failure) = ended(&state) {
             return failure;
         }
-        let passes = !matches!(state, State::Attached { .. });
-        if passes && timeout(QUIET, states.changed()).await.is_ok() {
+        let may_pass = matches!(state, State::Connecting { .. });
+        if may_pass && timeout(QUIET, states.changed()).await.is_ok() {
             continue;
         }
         if is_news(told.as_ref(), &state) {

@@ -27,8 +27,8 @@ const PREFACE: &str = "# Written by `holdfast up`: which daemons there are, and 
 pub(crate) struct Plan {
     /// Where the allocator listens (UDP).
     pub(crate) allocator: SocketAddr,
-    /// The relays.
-    #[serde(rename = "relay")]
+    /// The relays. Devices need none: in a folder made by hand they may be left out.
+    #[serde(rename = "relay", default)]
     pub(crate) relays: Vec<Post>,
 }
 
@@ -176,6 +176,15 @@ mod tests {
         assert_eq!((post.listen, post.admin), (ANY, ANY));
         drop((udp, tcp));
         assert_eq!(plan.clone().with_free_ports(), plan);
+    }
+
+    #[test]
+    fn a_folder_made_by_hand_needs_to_name_the_allocator_alone() {
+        let (_dir, layout) = folder();
+        fs::write(layout.plan(), "allocator = \"127.0.0.4:4400\"").unwrap();
+        let plan = Plan::load(&layout).unwrap();
+        assert_eq!(plan.allocator, "127.0.0.4:4400".parse().unwrap());
+        assert_eq!(plan.relays, []);
     }
 
     #[test]

@@ -116,7 +116,9 @@ impl Header for Submit {
 
     fn check(&self) -> Result<(), Violation> {
         if self.seq == 0 {
-            return Err(Violation::malformed("a message without a number: the first is 1"));
+            return Err(Violation::malformed(
+                "a message without a number: the first is 1",
+            ));
         }
         self.options.check()
     }

@@ -9,9 +9,11 @@
 //! - [`policy`]: who may write to whom, and how much;
 //! - [`answers`]: senders that wait to hear what became of their messages;
 //! - [`ledger`]: which messages were seen before, so that a retry is recognised;
+//! - [`refusals`]: which messages were refused, so that a retry is refused again;
+//! - [`retained`]: what an account keeps for devices that join it later;
 //! - [`mailbox`]: one device's waiting messages: order, windows, expiry, collapse keys;
 //! - [`online`]: which devices of an account are attached;
-//! - [`account`]: an account's devices, retained state and allowed senders.
+//! - [`account`]: all that concerns an account, in one order.
 
 pub(crate) mod account;
 pub(crate) mod answers;
@@ -22,3 +24,5 @@ pub(crate) mod message;
 pub(crate) mod online;
 pub(crate) mod outlet;
 pub(crate) mod policy;
+pub(crate) mod refusals;
+pub(crate) mod retained;

@@ -5,10 +5,16 @@
 //! outlets and to the store. Requests for an account whose home is not known yet wait in the order
 //! in which they came.
 
+mod residents;
+mod waiting;
+
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::HashMap,
     mem,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,6 +26,10 @@ use holdfast_protocol::{
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::MissedTickBehavior};
 
+use self::{
+    residents::Residents,
+    waiting::{Kept, Waiting},
+};
 use crate::{
     clock::Clock,
     mail::{
@@ -43,9 +53,6 @@ const SWEEP: Duration = Duration::from_secs(1);
 
 /// How many accounts at a time.
 const SWEEP_ACCOUNTS: usize = 1000;
-
-/// How many accounts stay in memory although the store knows all of them.
-const MAX_SETTLED: usize = 100_000;
 
 /// A device that has attached here.
 #[derive(Clone, Debug)]
@@ -144,18 +151,20 @@ struct Inner {
 #[derive(Default)]
 struct Finished {
     commits: Mutex<Vec<(Name, Vec<Durable>)>>,
-    /// There is something to answer, or something was held.
+    /// All writes up to this number are durable.
+    through: AtomicU64,
+    /// There is something to answer, or an alarm was set.
     work: Notify,
 }
 
 struct State {
-    accounts: HashMap<Name, Account>,
+    residents: Residents,
     homes: HashMap<Name, Home>,
-    waiting: HashMap<Name, Vec<(From, Request)>>,
+    waiting: Waiting,
     positions: Positions,
     held: u64,
-    holding: HashSet<Name>,
-    sweep: VecDeque<Name>,
+    /// How many writes were handed to the store.
+    writes: u64,
 }
 
 impl Router {
@@ -169,13 +178,12 @@ impl Router {
         peers: Peers,
     ) -> Self {
         let state = State {
-            accounts: HashMap::new(),
+            residents: Residents::default(),
             homes: HashMap::new(),
-            waiting: HashMap::new(),
+            waiting: Waiting::default(),
             positions: Positions::of_boot(boot),
             held: 0,
-            holding: HashSet::new(),
-            sweep: VecDeque::new(),
+            writes: 0,
         };
         Self(Arc::new(Inner {
             name,
@@ -250,11 +258,7 @@ impl Router {
                 Ok(())
             }
             None => {
-                if let Some(waiting) = state.waiting.get_mut(&device.account) {
-                    waiting.retain(|(_, request)| {
-                        !matches!(request, Request::Attach(other) if other.session.id == session)
-                    });
-                }
+                state.waiting.detach(&device.account, session);
                 Ok(())
             }
         }
@@ -263,10 +267,8 @@ impl Router {
     /// Nobody is there any more at this outlet: what waits to be passed on for it is dropped. Its
     /// sender has no answer, and sends again.
     pub(crate) fn forget(&self, outlet: &Outlet) {
-        let mut state = self.0.state.lock();
-        for waiting in state.waiting.values_mut() {
-            waiting.retain(|(_, request)| request.outlet() != outlet);
-        }
+        outlet.close();
+        self.0.state.lock().waiting.forget(outlet);
         self.0.peers.forget(outlet);
     }
 
@@ -292,7 +294,7 @@ impl Router {
     /// An account's home has been found out: whatever waited for it goes its way.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// When the store cannot be read; whose requests could not be carried out was turned away.
     pub(crate) fn found(&self, account: &Name, home: &RelayAddress) -> Result<(), StoreError> {
         let place = if home.name == self.0.name {
             Home::Here
@@ -302,10 +304,15 @@ impl Router {
         };
         let mut state = self.0.state.lock();
         state.homes.insert(account.clone(), place);
-        for (from, request) in state.waiting.remove(account).unwrap_or_default() {
-            self.0.route(&mut state, from, request)?;
+        let mut done = Ok(());
+        for (from, request) in state.waiting.take(account) {
+            let outlet = request.outlet().clone();
+            if let Err(error) = self.0.route(&mut state, from, request) {
+                outlet.shut();
+                done = Err(error);
+            }
         }
-        Ok(())
+        done
     }
 
     /// Does what time and the store bring, until it is dropped.
@@ -315,7 +322,7 @@ impl Router {
         let mut sweep = tokio::time::interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let holding = !self.0.state.lock().holding.is_empty();
+            let holding = self.0.state.lock().residents.has_alarm();
             let done = tokio::select! {
                 () = self.0.finished.work.notified() => self.0.finish(),
                 _ = tick.tick(), if holding => self.0.tick(),
@@ -357,7 +364,7 @@ impl Inner {
         if let Some(home) = state.homes.get(account) {
             return Ok(Some(home.clone()));
         }
-        if state.waiting.contains_key(account) || !self.store.knows(account)? {
+        if state.waiting.is_asked(account) || !self.store.knows(account)? {
             return Ok(None);
         }
         state.homes.insert(account.clone(), Home::Here);
@@ -366,9 +373,7 @@ impl Inner {
 
     fn ask(&self, state: &mut State, from: From, request: Request) {
         let account = request.account().clone();
-        let waiting = state.waiting.entry(account.clone()).or_default();
-        waiting.push((from, request));
-        if waiting.len() == 1 {
+        if state.waiting.push(from, request) == Kept::First {
             self.asks.lock().push(account);
             self.asking.notify_one();
         }
@@ -407,13 +412,12 @@ impl Inner {
     ) -> Result<(), StoreError> {
         self.load(state, name)?;
         let State {
-            accounts,
+            residents,
             positions,
             held,
-            holding,
             ..
         } = state;
-        let Some(account) = accounts.get_mut(name) else {
+        let Some(account) = residents.get_mut(name) else {
             return Ok(());
         };
         let online_before = account.online();
@@ -426,79 +430,101 @@ impl Inner {
             ..
         } = desk;
         self.metrics.count(&tally, online_before, account.online());
-        if !account.holds() {
-            holding.remove(name);
-        } else if holding.insert(name.clone()) && holding.len() == 1 {
+        let written = self.write(&mut state.writes, name, writes, durable);
+        if state.residents.touched(name, written) {
             self.finished.work.notify_one();
         }
-        self.write(name, writes, durable);
         Ok(())
     }
 
     fn load(&self, state: &mut State, name: &Name) -> Result<(), StoreError> {
-        if state.accounts.contains_key(name) {
+        if state.residents.contains(name) {
             return Ok(());
         }
         let account = Account::restore(name.clone(), self.store.load(name)?);
         self.metrics.loaded(account.waiting_bytes());
-        state.accounts.insert(name.clone(), account);
-        state.sweep.push_back(name.clone());
+        state.residents.insert(name.clone(), account);
         Ok(())
     }
 
-    fn write(&self, name: &Name, writes: Vec<Write>, durable: Vec<Durable>) {
+    /// Hands a change to the store; tells its number.
+    fn write(
+        &self,
+        last: &mut u64,
+        name: &Name,
+        writes: Vec<Write>,
+        durable: Vec<Durable>,
+    ) -> Option<u64> {
         if writes.is_empty() {
-            return;
+            return None;
         }
+        *last += 1;
         if durable.is_empty() {
-            return self.store.write(writes);
+            self.store.write(writes);
+        } else {
+            let (finished, name, number) = (self.finished.clone(), name.clone(), *last);
+            let done = move || {
+                finished.through.fetch_max(number, Ordering::AcqRel);
+                finished.commits.lock().push((name, durable));
+                finished.work.notify_one();
+            };
+            self.store.commit(writes, Box::new(done));
         }
-        let (finished, name) = (self.finished.clone(), name.clone());
-        let done = move || {
-            finished.commits.lock().push((name, durable));
-            finished.work.notify_one();
-        };
-        self.store.commit(writes, Box::new(done));
+        Some(*last)
     }
 
     fn finish(&self) -> Result<(), StoreError> {
         let finished = mem::take(&mut *self.finished.commits.lock());
         let mut state = self.state.lock();
+        let mut result = Ok(());
         for (name, durable) in finished {
-            self.with_account(&mut state, &name, |account, desk| {
+            let done = self.with_account(&mut state, &name, |account, desk| {
                 durable.iter().for_each(|done| account.stored(done, desk));
-            })?;
+            });
+            result = result.and(done);
         }
-        Ok(())
+        result
     }
 
     fn tick(&self) -> Result<(), StoreError> {
         let mut state = self.state.lock();
-        let holding: Vec<Name> = state.holding.iter().cloned().collect();
-        holding
-            .iter()
-            .try_for_each(|name| self.with_account(&mut state, name, Account::tick))
+        let now = self.clock.time();
+        while let Some(name) = state.residents.next_due(now) {
+            self.with_account(&mut state, &name, Account::tick)?;
+        }
+        Ok(())
     }
 
     /// Looks through some accounts for what has expired, and drops from memory what the store
     /// knows anyway.
     fn sweep(&self) -> Result<(), StoreError> {
         let mut state = self.state.lock();
-        for _ in 0..SWEEP_ACCOUNTS.min(state.sweep.len()) {
-            let Some(name) = state.sweep.pop_front() else {
+        let durable = self.finished.through.load(Ordering::Acquire);
+        for _ in 0..SWEEP_ACCOUNTS.min(state.residents.len()) {
+            let Some(name) = state.residents.next_in_round() else {
                 break;
             };
-            self.with_account(&mut state, &name, Account::tick)?;
-            let crowded = state.accounts.len() > MAX_SETTLED;
-            match state.accounts.get(&name) {
-                Some(account) if crowded && account.is_settled() => {
-                    self.metrics.unloaded(account.waiting_bytes());
-                    state.accounts.remove(&name);
-                }
-                _ => state.sweep.push_back(name),
+            self.with_account(&mut state, &name, Account::sweep)?;
+            if state.residents.len() > self.rules.max_settled
+                && let Some(account) = state.residents.unload(&name, durable)
+            {
+                self.metrics.unloaded(account.waiting_bytes());
             }
         }
+        if state.residents.len() > self.rules.max_settled && durable < state.writes {
+            self.ask_for_durability(state.writes);
+        }
         Ok(())
+    }
+
+    /// Has the store tell when everything up to a number is durable: what nobody waits for is
+    /// otherwise never told of.
+    fn ask_for_durability(&self, number: u64) {
+        let finished = self.finished.clone();
+        let done = move || {
+            finished.through.fetch_max(number, Ordering::AcqRel);
+        };
+        self.store.commit(Vec::new(), Box::new(done));
     }
 }
 

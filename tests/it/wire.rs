@@ -192,10 +192,16 @@ async fn a_replaced_message_is_never_said_to_be_delivered() {
         };
         frame::encode_with_body(&submit, "here".into()).concat()
     };
-    for seq in [1, 2, 1, 2] {
+    let answers = [
+        (1, Outcome::Stored),
+        (2, Outcome::Stored),
+        (1, Outcome::Replaced),
+        (2, Outcome::Stored),
+    ];
+    for (seq, outcome) in answers {
         raw.bytes(keyed(seq));
         let receipt: Receipt = raw.frame().await.header().unwrap();
-        assert_eq!((receipt.seq, receipt.outcome), (seq, Outcome::Stored));
+        assert_eq!((receipt.seq, receipt.outcome), (seq, outcome));
     }
     net.stop().await;
 }

@@ -3,66 +3,33 @@
 //! Everything that concerns an account is decided here, in one order: fan-out to its devices,
 //! duplicates, refusals, retained state. One call is one change to the store.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod rows;
+mod trail;
 
-use bytes::Bytes;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
 use holdfast_protocol::{
-    id::{Device, Key, Lane, MessageId, Name, Recipient, Sender},
-    message::{Ack, Outcome, Refusal},
+    id::{Device, Name, Recipient, Sender},
+    message::{Ack, Options, Outcome, Refusal},
+    time::Time,
 };
 
+pub(crate) use self::rows::{Rows, StoredRow};
+use self::trail::Trail;
 use super::{
     answers::{AnswerId, Answers},
-    desk::{Desk, DeviceRecord, Durable, Write},
-    ledger::{Mark, Refusals},
+    desk::{Desk, Durable, Write},
     mailbox::{Arrival, Known, Mailbox},
-    message::{Header, Message, Place, Source},
+    message::{Header, Message, Source},
     online::{Attached, Online, Session},
     outlet::{Asker, SessionId},
     policy,
+    refusals::RefusalBook,
+    retained::Retained,
 };
-
-/// A message that an account keeps for devices that join it later.
-#[derive(Debug)]
-struct Retained {
-    position: u64,
-    header: Header,
-    bytes: usize,
-    /// The body while it is not durable.
-    unwritten: Option<Bytes>,
-}
-
-/// What the store knows of an account.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Rows {
-    /// Its devices.
-    pub(crate) devices: Vec<(Name, DeviceRecord)>,
-    /// How far each source has come in each mailbox.
-    pub(crate) marks: Vec<(Name, Source, Mark)>,
-    /// Stored messages, in the order of positions within each mailbox and lane.
-    pub(crate) messages: Vec<StoredRow>,
-    /// Retained messages.
-    pub(crate) retained: Vec<(Key, u64, Header, usize)>,
-    /// Allowed senders.
-    pub(crate) allowed: Vec<Name>,
-    /// Refused messages.
-    pub(crate) refusals: Vec<(Source, Refusals)>,
-}
-
-/// A stored message, without its body.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct StoredRow {
-    /// Whose mailbox.
-    pub(crate) device: Name,
-    /// Which lane.
-    pub(crate) lane: Lane,
-    /// Its position there.
-    pub(crate) position: u64,
-    /// What is kept besides the body.
-    pub(crate) header: Header,
-    /// The body's size.
-    pub(crate) bytes: usize,
-}
 
 /// One account.
 #[derive(Debug)]
@@ -70,9 +37,9 @@ pub(crate) struct Account {
     name: Name,
     mailboxes: BTreeMap<Name, Mailbox>,
     online: Online,
-    retained: BTreeMap<Key, Retained>,
+    retained: Retained,
     allowed: BTreeSet<Name>,
-    refusals: HashMap<Source, Refusals>,
+    refusals: RefusalBook,
     answers: Answers,
 }
 
@@ -80,32 +47,32 @@ impl Account {
     /// An account as the store knows it.
     pub(crate) fn restore(name: Name, rows: Rows) -> Self {
         let mut account = Self {
+            retained: Retained::new(name.clone()),
             name,
             mailboxes: BTreeMap::new(),
             online: Online::default(),
-            retained: BTreeMap::new(),
             allowed: rows.allowed.into_iter().collect(),
-            refusals: rows.refusals.into_iter().collect(),
+            refusals: RefusalBook::default(),
             answers: Answers::default(),
         };
         for (device, record) in rows.devices {
             account.mailbox(&device).restore_record(record);
         }
         for (device, source, mark) in rows.marks {
-            account.mailbox(&device).restore_mark(source, mark);
+            match device {
+                Some(device) => account.mailbox(&device).restore_mark(source, mark),
+                None => account.retained.restore_mark(source, mark),
+            }
         }
         for row in rows.messages {
             let mailbox = account.mailbox(&row.device);
-            mailbox.restore(row.lane, row.position, row.header, row.bytes);
+            mailbox.restore(row.position, row.header, row.bytes);
         }
         for (key, position, header, bytes) in rows.retained {
-            let retained = Retained {
-                position,
-                header,
-                bytes,
-                unwritten: None,
-            };
-            account.retained.insert(key, retained);
+            account.retained.restore(key, position, header, bytes);
+        }
+        for (source, refusals) in rows.refusals {
+            account.refusals.restore(source, refusals);
         }
         account
     }
@@ -113,22 +80,24 @@ impl Account {
     /// Takes a message in: for one mailbox, for every device's, and for those yet to come.
     pub(crate) fn submit(&mut self, message: Message, asker: Asker, desk: &mut Desk<'_>) {
         let source = Source::from(&message.id);
-        if let Some(refusal) = self.refused_before(&source, message.id.seq) {
+        if let Some(refusal) = self.refusals.find(&source, message.id.seq) {
             desk.tally.duplicates += 1;
             return asker.answer(Outcome::Refused(refusal));
         }
-        let targets = self.targets(&message);
-        if self.answer_retry(&message, &source, &targets, &asker, desk) {
-            return;
+        let trail = self.trail(&message, &source);
+        if !trail.is_fresh() {
+            desk.tally.duplicates += 1;
+            return self.accept_again(message, &source, trail, asker, desk);
         }
-        match self.admit(&message, &targets, desk) {
-            Ok(()) => self.accept(message, &source, &targets, asker, desk),
+        match self.admit(&message, &trail, desk) {
+            Ok(()) => {
+                let notify = message.options.notify;
+                let answer = self.answers.open(asker, trail.parts(), notify);
+                self.accept(message, &source, trail, answer, desk);
+            }
             Err(refusal) => {
                 desk.tally.refused.push(refusal);
-                self.refusals
-                    .entry(source)
-                    .or_default()
-                    .note(message.id.seq, refusal);
+                self.refusals.note(source, message.id.seq, refusal);
                 asker.answer(Outcome::Refused(refusal));
             }
         }
@@ -147,13 +116,11 @@ impl Account {
             Attached::InsteadOf(_) => desk.tally.superseded += 1,
             Attached::First => {}
         }
-        if self.mailbox(device).record().inbox != Some(inbox) {
-            self.give_retained(device, desk);
-            self.mailbox(device).join(inbox, desk);
+        if !self.mailbox(device).knows_inbox(inbox) {
+            let keepsakes = self.retained.keepsakes(desk);
+            self.mailbox(device).join(inbox, keepsakes, desk);
         }
-        if let Some(mailbox) = self.mailboxes.get_mut(device) {
-            mailbox.attach(&session, &mut self.answers, desk);
-        }
+        self.mailbox(device).attach(&session, desk);
     }
 
     /// A session has ended.
@@ -191,11 +158,23 @@ impl Account {
         desk.durable.push(Durable::Allowed(asker));
     }
 
-    /// Time has passed.
+    /// Time has passed: what is held too long is written.
     pub(crate) fn tick(&mut self, desk: &mut Desk<'_>) {
         for (device, mailbox) in &mut self.mailboxes {
-            mailbox.tick(self.online.get(device), &mut self.answers, desk);
+            mailbox.tick(self.online.get(device), desk);
         }
+    }
+
+    /// When the next [`tick`](Self::tick) will have something to write.
+    pub(crate) fn due(&self) -> Option<Time> {
+        self.mailboxes.values().filter_map(Mailbox::due).min()
+    }
+
+    /// Now and then: drops what has expired, and what nobody waits for.
+    pub(crate) fn sweep(&mut self, desk: &mut Desk<'_>) {
+        self.tick(desk);
+        self.retained.expire(desk);
+        self.answers.sweep();
     }
 
     /// A change is durable: whoever waited for it is answered, and what was held back goes out.
@@ -209,23 +188,19 @@ impl Account {
                 let Some(mailbox) = self.mailboxes.get_mut(device) else {
                     return;
                 };
-                mailbox.stored(*lane, *position, &mut self.answers, desk.held);
+                mailbox.stored(*lane, *position, &mut self.answers, desk);
                 if let Some(session) = self.online.get(device) {
-                    mailbox.pump(session, &mut self.answers, desk);
+                    mailbox.pump(session, desk);
                 }
             }
-            Durable::Retained {
-                key,
-                position,
+            Durable::Ended {
                 answer,
-            } => {
-                if let Some(retained) = self.retained.get_mut(key)
-                    && retained.position == *position
-                {
-                    retained.unwritten = None;
-                }
-                self.answers.part_stored(Some(*answer));
-            }
+                outcome,
+                was_safe,
+            } => self.answers.part_ended(Some(*answer), *outcome, *was_safe),
+            Durable::Retained { position } => self.retained.stored(*position, &mut self.answers),
+            Durable::Refusals { source, number } => self.refusals.written(source, *number),
+            Durable::Joined => {}
             Durable::Allowed(asker) => asker.answer(Outcome::Stored),
         }
     }
@@ -240,19 +215,12 @@ impl Account {
         self.mailboxes.values().map(Mailbox::waiting_bytes).sum()
     }
 
-    /// Whether [`tick`](Self::tick) may have something to write soon.
-    pub(crate) fn holds(&self) -> bool {
-        self.mailboxes.values().any(Mailbox::holds)
-    }
-
-    /// Whether the store knows all of it, so that it can be dropped from memory.
+    /// Whether nobody is here or waits for anything, and the store was told all that matters, so
+    /// that the account can be dropped from memory.
     pub(crate) fn is_settled(&self) -> bool {
         self.online.len() == 0
             && self.answers.is_empty()
-            && self
-                .retained
-                .values()
-                .all(|retained| retained.unwritten.is_none())
+            && self.retained.is_settled()
             && self.mailboxes.values().all(Mailbox::is_settled)
     }
 
@@ -266,93 +234,89 @@ impl Account {
         })
     }
 
-    fn refused_before(&self, source: &Source, seq: u64) -> Option<Refusal> {
-        self.refusals.get(source)?.find(seq)
-    }
-
     /// The devices a message is for: the one it names, or all that ever attached but the sender.
     fn targets(&self, message: &Message) -> Vec<Name> {
         match &message.to {
             Recipient::Device(device) => vec![device.device.clone()],
             Recipient::Account(_) => {
-                let joined = self
-                    .mailboxes
-                    .iter()
-                    .filter(|(_, mailbox)| mailbox.has_joined());
-                let names = joined.map(|(name, _)| name);
-                names
-                    .filter(|name| !self.is_sender(name, &message.id))
-                    .cloned()
-                    .collect()
+                let joined = self.mailboxes.iter().filter(|(name, mailbox)| {
+                    mailbox.has_joined() && !self.is_sender(name, &message.id.sender)
+                });
+                joined.map(|(name, _)| name.clone()).collect()
             }
         }
     }
 
-    fn is_sender(&self, device: &Name, id: &MessageId) -> bool {
-        matches!(&id.sender, Sender::Device(from) if from.account == self.name && from.device == *device)
+    fn is_sender(&self, device: &Name, sender: &Sender) -> bool {
+        matches!(sender, Sender::Device(from) if from.account == self.name && from.device == *device)
     }
 
-    /// Answers a message that every mailbox has seen. One that some have seen, because a device
-    /// joined between two tries, is new to the others.
-    fn answer_retry(
+    fn trail(&self, message: &Message, source: &Source) -> Trail {
+        let (mut trail, seq) = (Trail::default(), message.id.seq);
+        for name in self.targets(message) {
+            let mailbox = self.mailboxes.get(&name);
+            match mailbox.and_then(|mailbox| mailbox.known(source, seq)) {
+                None => trail.new.push(name),
+                Some(Known::Waiting(Some(answer))) if self.answers.is_open(answer) => {
+                    trail.awaited = Some(answer);
+                }
+                // An answer that nobody waits for any more was `stored`.
+                Some(Known::Waiting(_)) => trail.stored.push(name),
+                Some(Known::Ended(outcome)) => trail.ends.push(outcome),
+            }
+        }
+        if message.options.retain {
+            match self.retained.awaited(source, seq) {
+                Some(answer) => trail.awaited = Some(answer),
+                None if self.retained.has_seen(source, seq) => {
+                    trail.ends.push(Some(Outcome::Delivered));
+                }
+                None => trail.retain = true,
+            }
+        }
+        trail
+    }
+
+    /// A message of which some part was accepted before. That was for good: what has not seen it
+    /// takes it now, without asking whether there is room.
+    fn accept_again(
         &mut self,
-        message: &Message,
+        message: Message,
         source: &Source,
-        targets: &[Name],
-        asker: &Asker,
+        trail: Trail,
+        asker: Asker,
         desk: &mut Desk<'_>,
-    ) -> bool {
-        let seen = |name: &Name| self.mailboxes.get(name)?.known(source, message.id.seq);
-        let Some(known) = targets.iter().map(seen).collect::<Option<Vec<Known>>>() else {
-            return false;
-        };
-        if known.is_empty() {
-            return false;
-        }
-        desk.tally.duplicates += 1;
-        // An answer that was given and is not waited for any more was `stored`.
-        let waiting = known.iter().find_map(|known| match known {
-            Known::Waiting(answer) if self.answers.is_open(*answer) => Some(*answer),
-            Known::Waiting(_) | Known::Stored | Known::Gone => None,
-        });
-        match waiting {
-            Some(answer) => self.answers.ask_again(answer, asker.clone()),
-            None if known.iter().any(|known| *known != Known::Gone) => {
-                self.answer_stored(message, source, targets, asker);
-            }
-            None => asker.answer(ending(message)),
-        }
-        true
-    }
-
-    /// A message that was stored in an earlier run. To hear its end, its sender waits on.
-    fn answer_stored(
-        &mut self,
-        message: &Message,
-        source: &Source,
-        targets: &[Name],
-        asker: &Asker,
     ) {
-        if !message.options.notify {
-            return asker.answer(Outcome::Stored);
-        }
-        let answer = self.answers.open_stored(asker.clone());
-        for target in targets {
-            if let Some(mailbox) = self.mailboxes.get_mut(target) {
-                mailbox.watch(source, message.id.seq, answer);
+        let Options { notify, .. } = message.options;
+        let (parts, end) = (trail.parts(), trail.end(&message.options));
+        let answer = match trail.awaited {
+            Some(answer) => {
+                self.answers.ask_again(answer, asker, parts);
+                answer
             }
+            None if trail.stored.is_empty() && parts == 0 => return asker.answer(end),
+            None => {
+                let counts = (trail.stored.len(), parts);
+                self.answers.reopen(asker, counts, notify, end)
+            }
+        };
+        for name in &trail.stored {
+            self.mailbox(name).watch(source, message.id.seq, answer);
+        }
+        if parts > 0 {
+            self.accept(message, source, trail, answer, desk);
         }
     }
 
-    fn admit(&self, message: &Message, targets: &[Name], desk: &Desk<'_>) -> Result<(), Refusal> {
+    fn admit(&self, message: &Message, trail: &Trail, desk: &Desk<'_>) -> Result<(), Refusal> {
         policy::may_write(desk.rules, &self.allowed, &message.id.sender, &self.name)?;
         policy::check(desk.rules, message)?;
         if message.options.retain {
-            self.admit_retained(message, desk)?;
-        } else if targets.is_empty() {
+            self.retained.admit(message, desk)?;
+        } else if trail.new.is_empty() {
             return Err(Refusal::NoDevice);
         }
-        for target in targets {
+        for target in &trail.new {
             match self.mailboxes.get(target) {
                 Some(mailbox) => mailbox.admit(message.body.len(), desk)?,
                 None if self.mailboxes.len() >= desk.rules.max_devices => {
@@ -364,173 +328,65 @@ impl Account {
         Ok(())
     }
 
-    fn admit_retained(&self, message: &Message, desk: &Desk<'_>) -> Result<(), Refusal> {
-        let others = self
-            .retained
-            .iter()
-            .filter(|(key, _)| message.options.key.as_ref() != Some(key));
-        let (count, bytes) = others.fold((0, 0), |(count, bytes), (_, retained)| {
-            (count + 1, bytes + retained.bytes as u64)
-        });
-        let after = bytes + message.body.len() as u64;
-        if count < desk.rules.max_retained && after <= desk.rules.max_retained_bytes {
-            Ok(())
-        } else {
-            Err(Refusal::RetainedFull)
-        }
-    }
-
+    /// Takes in those parts of a message that are new.
     fn accept(
         &mut self,
         message: Message,
         source: &Source,
-        targets: &[Name],
-        asker: Asker,
+        trail: Trail,
+        answer: AnswerId,
         desk: &mut Desk<'_>,
     ) {
         let Message {
             id, options, body, ..
         } = message;
-        let seq = id.seq;
-        let targets: Vec<&Name> = targets
-            .iter()
-            .filter(|name| !self.has_seen(name, source, seq))
-            .collect();
-        let parts = targets.len() + usize::from(options.retain);
-        let answer = self.answers.open(asker, parts, options.notify);
         let mut header = Header {
             id,
             accepted_ms: desk.now.wall_ms,
             options,
         };
-        limit_ttl(&mut header, desk);
         let position = desk.positions.take();
         let guarded = self.write_refusals(source, desk);
-        if header.options.retain {
-            self.retain(position, &header, &body, answer, desk);
-        }
-        for target in targets {
+        if trail.retain {
             let (header, body) = (header.clone(), body.clone());
+            self.retained.accept(position, header, body, answer, desk);
+        }
+        limit_ttl(&mut header, desk);
+        for target in &trail.new {
             let arrival = Arrival {
                 position,
-                header,
-                body,
-                answer: Some(answer),
+                header: header.clone(),
+                body: body.clone(),
+                answer,
                 guarded,
             };
-            self.mailbox(target);
-            if let Some(mailbox) = self.mailboxes.get_mut(target) {
-                mailbox.accept(arrival, self.online.get(target), &mut self.answers, desk);
-            }
+            let session = self.online.get(target).cloned();
+            self.mailbox(target).accept(arrival, session.as_ref(), desk);
         }
-    }
-
-    fn has_seen(&self, device: &Name, source: &Source, seq: u64) -> bool {
-        self.mailboxes
-            .get(device)
-            .is_some_and(|mailbox| mailbox.known(source, seq).is_some())
     }
 
     /// Refusals are written with the next message that is accepted from their source, and that one
-    /// is written before it is handed over. Otherwise a crash could forget a refusal, take its
-    /// retry for new, and hand it to a device that has seen a later number and drops it.
+    /// is written before it is handed over, as are all that follow until then. Otherwise a crash
+    /// could forget a refusal, take its retry for new, and hand it to a device that has seen a
+    /// later number and drops it.
     fn write_refusals(&mut self, source: &Source, desk: &mut Desk<'_>) -> bool {
-        let unwritten = self
-            .refusals
-            .get_mut(source)
-            .and_then(Refusals::take_unwritten);
-        let Some(refusals) = unwritten else {
-            return false;
-        };
-        let (account, source) = (self.name.clone(), source.clone());
-        desk.writes.push(Write::PutRefusals {
-            account,
-            source,
-            refusals,
-        });
-        true
-    }
-
-    /// Keeps the newest message of a key; an empty body removes the key.
-    fn retain(
-        &mut self,
-        position: u64,
-        header: &Header,
-        body: &Bytes,
-        answer: AnswerId,
-        desk: &mut Desk<'_>,
-    ) {
-        let Some(key) = header.options.key.clone() else {
-            return;
-        };
-        let place = Place::Retained {
-            account: self.name.clone(),
-            key: key.clone(),
-        };
-        if body.is_empty() {
-            self.retained.remove(&key);
-            desk.writes.push(Write::DeleteMessage(place));
-        } else {
-            let (lane, header, body) = (header.id.lane, header.clone(), body.clone());
-            let (bytes, unwritten) = (body.len(), Some(body.clone()));
-            let retained = Retained {
-                position,
-                header: header.clone(),
-                bytes,
-                unwritten,
-            };
-            self.retained.insert(key.clone(), retained);
-            desk.writes.push(Write::PutMessage {
-                place,
-                position,
-                lane,
-                header,
-                body,
+        if let Some((refusals, number)) = self.refusals.take_unwritten(source) {
+            let (account, source) = (self.name.clone(), source.clone());
+            desk.durable.push(Durable::Refusals {
+                source: source.clone(),
+                number,
+            });
+            desk.writes.push(Write::PutRefusals {
+                account,
+                source,
+                refusals,
             });
         }
-        desk.durable.push(Durable::Retained {
-            key,
-            position,
-            answer,
-        });
-    }
-
-    /// Gives a device that joins, or has lost its memory, what the account retains, each message
-    /// at the place in the order where it was accepted.
-    fn give_retained(&mut self, device: &Name, desk: &mut Desk<'_>) {
-        let mut given = Vec::new();
-        for (key, retained) in &self.retained {
-            if retained.header.has_expired(desk.now.wall_ms) {
-                continue;
-            }
-            let place = Place::Retained {
-                account: self.name.clone(),
-                key: key.clone(),
-            };
-            let body = retained
-                .unwritten
-                .clone()
-                .or_else(|| desk.shelf.body(&place));
-            given.extend(body.map(|body| (retained.position, retained.header.clone(), body)));
-        }
-        for (position, header, body) in given {
-            self.mailbox(device)
-                .insert_retained(position, header, body, desk);
-        }
+        self.refusals.guards(source)
     }
 }
 
-/// What became of a message that was accepted and is here no more. One with a time to live or a
-/// key may have come to another end than delivery, and is not said to be delivered.
-fn ending(message: &Message) -> Outcome {
-    let options = &message.options;
-    if options.ttl_s.is_none() && options.key.is_none() {
-        Outcome::Delivered
-    } else {
-        Outcome::Stored
-    }
-}
-
+/// What waits in a mailbox expires at last; what is retained only if its sender says so.
 fn limit_ttl(header: &mut Header, desk: &Desk<'_>) {
     let most = u32::try_from(desk.rules.max_ttl.as_secs()).unwrap_or(u32::MAX);
     let asked = header.options.ttl_s.unwrap_or(most);

@@ -51,19 +51,33 @@ impl Answers {
         self.next
     }
 
-    /// A question about a message that was stored in an earlier run: who asks wants to hear the
-    /// end of its one part.
-    pub(crate) fn open_stored(&mut self, asker: Asker) -> AnswerId {
-        let id = self.open(asker, 1, true);
-        self.part_stored(Some(id));
+    /// A question about a message of which `stored` parts are on disk from before, and so many
+    /// `parts` are new; what has ended came to `end`.
+    pub(crate) fn reopen(
+        &mut self,
+        asker: Asker,
+        (stored, parts): (usize, usize),
+        notify: bool,
+        end: Outcome,
+    ) -> AnswerId {
+        let id = self.open(asker, parts, notify);
+        if let Some(answer) = self.open.get_mut(&id) {
+            answer.open_parts += stored;
+            answer.end = end;
+        }
+        self.tell_if_safe(id);
         id
     }
 
-    /// The sender asks again, from another session: both hear the answer.
-    pub(crate) fn ask_again(&mut self, id: AnswerId, asker: Asker) {
+    /// The sender asks again, from another session, and so many parts are new: both hear the
+    /// answer.
+    pub(crate) fn ask_again(&mut self, id: AnswerId, asker: Asker, parts: usize) {
         let Some(answer) = self.open.get_mut(&id) else {
             return;
         };
+        answer.unsafe_parts += parts;
+        answer.open_parts += parts;
+        answer.told &= parts == 0;
         if answer.told {
             asker.answer(Outcome::Stored);
         }
@@ -82,6 +96,49 @@ impl Answers {
             return;
         };
         answer.unsafe_parts = answer.unsafe_parts.saturating_sub(1);
+        self.tell_if_safe(id);
+    }
+
+    /// A part for devices yet to come is on disk, which is all that can become of it.
+    pub(crate) fn part_kept(&mut self, id: AnswerId) {
+        self.part_stored(Some(id));
+        self.part_ended(Some(id), Outcome::Delivered, true);
+    }
+
+    /// A part has come to its end; `was_safe` if it was on disk before.
+    pub(crate) fn part_ended(&mut self, id: Option<AnswerId>, outcome: Outcome, was_safe: bool) {
+        let Some((id, answer)) = id.and_then(|id| Some((id, self.open.get_mut(&id)?))) else {
+            return;
+        };
+        answer.end = worse(answer.end, outcome);
+        if !was_safe {
+            answer.unsafe_parts = answer.unsafe_parts.saturating_sub(1);
+        }
+        answer.open_parts = answer.open_parts.saturating_sub(1);
+        if answer.open_parts == 0 {
+            answer.tell(answer.end);
+            self.open.remove(&id);
+        } else {
+            self.tell_if_safe(id);
+        }
+    }
+
+    /// Drops the answers to stored messages that nobody is there any more to hear.
+    pub(crate) fn sweep(&mut self) {
+        self.open.retain(|_, answer| {
+            !answer.told || answer.askers.iter().any(|asker| !asker.outlet.is_closed())
+        });
+    }
+
+    /// Whether nobody waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    fn tell_if_safe(&mut self, id: AnswerId) {
+        let Some(answer) = self.open.get_mut(&id) else {
+            return;
+        };
         if answer.unsafe_parts > 0 || answer.told {
             return;
         }
@@ -91,34 +148,13 @@ impl Answers {
             self.open.remove(&id);
         }
     }
+}
 
-    /// A part has come to its end; `was_safe` if it was on disk before.
-    pub(crate) fn part_ended(&mut self, id: Option<AnswerId>, outcome: Outcome, was_safe: bool) {
-        let Some((id, answer)) = id.and_then(|id| Some((id, self.open.get_mut(&id)?))) else {
-            return;
-        };
-        if outcome != Outcome::Delivered {
-            answer.end = outcome;
-        }
-        if !was_safe {
-            answer.unsafe_parts = answer.unsafe_parts.saturating_sub(1);
-        }
-        answer.open_parts = answer.open_parts.saturating_sub(1);
-        if answer.open_parts == 0 {
-            answer.tell(answer.end);
-            self.open.remove(&id);
-        } else if answer.unsafe_parts == 0 && !answer.told {
-            answer.told = true;
-            answer.tell(Outcome::Stored);
-            if !answer.notify {
-                self.open.remove(&id);
-            }
-        }
-    }
-
-    /// Whether nobody waits.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.open.is_empty()
+/// Of the ends of two parts, the one that the sender should know of.
+pub(crate) fn worse(one: Outcome, other: Outcome) -> Outcome {
+    match other {
+        Outcome::Delivered => one,
+        _ => other,
     }
 }
 
@@ -178,9 +214,48 @@ mod tests {
         let (mut answers, first, second) = (Answers::default(), Outlet::new(), Outlet::new());
         let id = answers.open(asker(&first), 1, true);
         answers.part_stored(Some(id));
-        answers.ask_again(id, asker(&second));
+        answers.ask_again(id, asker(&second), 0);
         answers.part_ended(Some(id), Outcome::Delivered, true);
         assert_eq!(heard(&first), [Outcome::Stored, Outcome::Delivered]);
         assert_eq!(heard(&second), [Outcome::Stored, Outcome::Delivered]);
+    }
+
+    #[test]
+    fn a_part_that_came_later_must_be_safe_before_stored_is_said() {
+        let (mut answers, first, second) = (Answers::default(), Outlet::new(), Outlet::new());
+        let id = answers.open(asker(&first), 1, true);
+        answers.part_stored(Some(id));
+        answers.ask_again(id, asker(&second), 1);
+        assert_eq!(heard(&second), []);
+        answers.part_stored(Some(id));
+        assert_eq!(heard(&second), [Outcome::Stored]);
+        answers.part_ended(Some(id), Outcome::Expired, true);
+        answers.part_ended(Some(id), Outcome::Delivered, true);
+        assert_eq!(heard(&second), [Outcome::Expired]);
+    }
+
+    #[test]
+    fn a_message_of_an_earlier_run_is_stored_at_once_and_ends_when_its_last_part_does() {
+        let (mut answers, outlet) = (Answers::default(), Outlet::new());
+        let id = answers.reopen(asker(&outlet), (2, 0), true, Outcome::Expired);
+        assert_eq!(heard(&outlet), [Outcome::Stored]);
+        answers.part_ended(Some(id), Outcome::Delivered, true);
+        assert_eq!(heard(&outlet), []);
+        answers.part_ended(Some(id), Outcome::Delivered, true);
+        assert_eq!(heard(&outlet), [Outcome::Expired]);
+        let id = answers.reopen(asker(&outlet), (1, 0), false, Outcome::Delivered);
+        assert!(!answers.is_open(id), "nobody asked to hear the end");
+    }
+
+    #[test]
+    fn an_answer_that_nobody_hears_is_swept_once_the_message_is_stored() {
+        let (mut answers, outlet) = (Answers::default(), Outlet::new());
+        let id = answers.open(asker(&outlet), 1, true);
+        outlet.close();
+        answers.sweep();
+        assert!(answers.is_open(id), "a retry must find it");
+        answers.part_stored(Some(id));
+        answers.sweep();
+        assert!(answers.is_empty());
     }
 }

@@ -4,15 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use holdfast_protocol::{
-    id::{Device, Key, Lane, Name},
-    message::Refusal,
+    id::{Device, Lane, Name},
+    message::{Outcome, Refusal},
     time::Time,
 };
 
 use super::{
-    ledger::{Mark, Refusals},
+    answers::AnswerId,
+    ledger::Mark,
     message::{Header, Place, Source},
+    outlet::Asker,
     policy::Rules,
+    refusals::Refusals,
 };
 
 /// Now, on both clocks.
@@ -73,10 +76,12 @@ pub(crate) enum Write {
         /// See [`DeviceRecord`].
         record: DeviceRecord,
     },
-    /// Which of a source's messages a mailbox has seen.
+    /// How far a source's messages have come.
     PutMark {
-        /// Whose mailbox.
-        device: Device,
+        /// Which account's.
+        account: Name,
+        /// Whose mailbox; `None`: what the account retains.
+        device: Option<Name>,
         /// The source.
         source: Source,
         /// How far.
@@ -111,7 +116,8 @@ pub(crate) struct DeviceRecord {
     pub(crate) missed: u64,
 }
 
-/// What a commit made durable, so that those who wait for it can be answered.
+/// What a commit made durable, so that those who wait for it can be answered. Changes without one
+/// of these may be taken back by a crash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Durable {
     /// A message in a mailbox.
@@ -123,17 +129,31 @@ pub(crate) enum Durable {
         /// Its position.
         position: u64,
     },
-    /// A retained message.
-    Retained {
-        /// Its key.
-        key: Key,
-        /// Its position in the account's order.
-        position: u64,
+    /// A message that waited has come to an end other than delivery.
+    Ended {
         /// Who waits.
-        answer: super::answers::AnswerId,
+        answer: AnswerId,
+        /// The end.
+        outcome: Outcome,
+        /// Whether it was on disk before.
+        was_safe: bool,
     },
+    /// A change to what the account retains.
+    Retained {
+        /// The position of the message that brought it.
+        position: u64,
+    },
+    /// Refusals of a source's messages.
+    Refusals {
+        /// The source.
+        source: Source,
+        /// Which: see [`RefusalBook::take_unwritten`](super::refusals::RefusalBook).
+        number: u64,
+    },
+    /// A device's record: nobody waits, but messages count on it from now on.
+    Joined,
     /// A change to the list of allowed senders.
-    Allowed(super::outlet::Asker),
+    Allowed(Asker),
 }
 
 /// Reads what was stored. The rules look only at what a joining device is to be given.

@@ -101,6 +101,7 @@ struct Inner {
     queue: Mutex<Vec<Outbound>>,
     wake: Notify,
     shut: AtomicBool,
+    closed: AtomicBool,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -114,11 +115,15 @@ impl Outlet {
             queue: Mutex::default(),
             wake: Notify::new(),
             shut: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
         }))
     }
 
     /// Appends, and wakes whoever waits in [`ready`](Self::ready).
     pub(crate) fn push(&self, outbound: Outbound) {
+        if self.is_closed() {
+            return;
+        }
         let mut queue = self.0.queue.lock();
         queue.push(outbound);
         let was_empty = queue.len() == 1;
@@ -138,6 +143,17 @@ impl Outlet {
     /// Whether [`shut`](Self::shut) was called.
     pub(crate) fn is_shut(&self) -> bool {
         self.0.shut.load(Ordering::Acquire)
+    }
+
+    /// Nobody takes anything out any more: what is queued is dropped, and whatever follows.
+    pub(crate) fn close(&self) {
+        self.0.closed.store(true, Ordering::Release);
+        self.take();
+    }
+
+    /// Whether [`close`](Self::close) was called.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.closed.load(Ordering::Acquire)
     }
 
     /// Takes everything that is queued.

@@ -45,6 +45,8 @@ pub(crate) struct Rules {
     pub(crate) max_held_bytes: u64,
     /// The same, for one device.
     pub(crate) max_held_bytes_per_device: u64,
+    /// How many accounts stay in memory although the store knows all of them.
+    pub(crate) max_settled: usize,
 }
 
 impl Default for Rules {
@@ -60,6 +62,7 @@ impl Default for Rules {
             max_ttl: Duration::from_secs(30 * 24 * 3600),
             max_held_bytes: 256 * 1024 * 1024,
             max_held_bytes_per_device: 4 * 1024 * 1024,
+            max_settled: 100_000,
         }
     }
 }

@@ -12,8 +12,8 @@ use super::MailboxStore;
 use crate::mail::{
     account::{Rows, StoredRow},
     desk::{DeviceRecord, Write},
-    ledger::Refusals,
     message::{Header, Place, Source},
+    refusals::Refusals,
 };
 
 /// Runs the contract against an empty store; `reopen` stands for a restart.
@@ -94,7 +94,6 @@ fn photo() -> Bytes {
 fn refusals() -> Refusals {
     let mut refusals = Refusals::default();
     refusals.note(3, Refusal::MailboxFull);
-    refusals.take_unwritten();
     refusals
 }
 
@@ -123,11 +122,14 @@ fn everything() -> Vec<Write> {
         device: phone(),
         record: record(),
     });
-    writes.push(Write::PutMark {
-        device: phone(),
-        source: source(),
-        mark: 300,
-    });
+    for (device, mark) in [(Some(name("phone")), 300), (None, 256)] {
+        writes.push(Write::PutMark {
+            account: name("alice"),
+            device,
+            source: source(),
+            mark,
+        });
+    }
     let account = name("alice");
     writes.push(Write::PutRefusals {
         account: account.clone(),
@@ -146,7 +148,6 @@ fn check_everything<S: MailboxStore>(store: &S) {
     let rows = store.load(&name("alice")).unwrap();
     let row = |lane, position, bytes| StoredRow {
         device: name("phone"),
-        lane,
         position,
         header: header(lane, position),
         bytes,
@@ -159,7 +160,7 @@ fn check_everything<S: MailboxStore>(store: &S) {
         rows,
         Rows {
             devices: vec![(name("phone"), record())],
-            marks: vec![(name("phone"), source(), 300)],
+            marks: vec![(None, source(), 256), (Some(name("phone")), source(), 300)],
             messages,
             retained: vec![(key(), 256, header(Lane::Message, 256), 11)],
             allowed: vec![name("bob")],
@@ -192,7 +193,7 @@ fn what_is_deleted_is_gone<S: MailboxStore>(store: &S) {
     let places = rows
         .messages
         .iter()
-        .map(|row| place(row.lane, row.position));
+        .map(|row| place(row.header.id.lane, row.position));
     let mut writes: Vec<Write> = places
         .chain([retained()])
         .map(Write::DeleteMessage)
@@ -210,7 +211,7 @@ fn what_is_deleted_is_gone<S: MailboxStore>(store: &S) {
         (rows.messages, rows.retained.len(), rows.allowed),
         (vec![], 0, vec![])
     );
-    assert_eq!(rows.marks.len(), 1, "marks outlive the mail");
+    assert_eq!(rows.marks.len(), 2, "marks outlive the mail");
     assert_eq!(store.body(&place(Lane::Bulk, 257)).unwrap(), None);
 }
 

@@ -14,6 +14,11 @@ use crate::mail::{account::Rows, desk::Write, message::Place};
 pub(crate) struct MemoryStore(Arc<Mutex<BTreeMap<Vec<u8>, Bytes>>>);
 
 impl MemoryStore {
+    /// A copy that goes its own way: what a crash leaves behind.
+    pub(crate) fn fork(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.0.lock().clone())))
+    }
+
     fn apply(&self, writes: Vec<Write>) {
         let mut rows = self.0.lock();
         for row in writes.into_iter().map(row::of) {

@@ -3,7 +3,7 @@
 //! ```text
 //! account ␀ 'd' device                                → DeviceRecord
 //! account ␀ 'm' device ␀ lane(1) position(8, BE)      → Header ‖ body
-//! account ␀ 'h' device ␀ source                       → highest number accepted
+//! account ␀ 'h' device? ␀ source                      → highest number accepted; no device: retained
 //! account ␀ 'r' key                                   → (position, lane, Header) ‖ body
 //! account ␀ 'a' sender                                → (empty)
 //! account ␀ 'x' source                                → Refusals
@@ -75,13 +75,15 @@ pub(super) fn of(write: Write) -> Row {
             }
         }
         Write::PutMark {
+            account,
             device,
             source,
             mark,
         } => {
-            let parts = [device.device.as_str().as_bytes(), b"\0", &encode(&source)];
+            let device = device.as_ref().map_or("", Name::as_str);
+            let parts = [device.as_bytes(), b"\0", &encode(&source)];
             Row {
-                key: key(&device.account, MARK, &parts),
+                key: key(&account, MARK, &parts),
                 value: Some(encode(&mark)),
             }
         }
@@ -152,7 +154,8 @@ pub(super) fn collect(rows: &mut Rows, key: &[u8], value: &Bytes) -> Result<(), 
         DEVICE => rows.devices.push((name(rest)?, decode("a device", value)?)),
         MESSAGE => rows.messages.push(message(rest, value)?),
         MARK => {
-            let (device, source) = device_and_rest(rest)?;
+            let (device, source) = split_at_zero(rest)?;
+            let device = (!device.is_empty()).then(|| name(device)).transpose()?;
             rows.marks.push((
                 device,
                 decode("a source", source)?,
@@ -176,7 +179,7 @@ pub(super) fn collect(rows: &mut Rows, key: &[u8], value: &Bytes) -> Result<(), 
 }
 
 fn message(rest: &[u8], value: &Bytes) -> Result<StoredRow, StoreError> {
-    let (device, place) = device_and_rest(rest)?;
+    let (device, place) = split_at_zero(rest)?;
     let (lane, position) = match place {
         [lane, position @ ..] => (*lane, position),
         [] => return Err(undecodable("mail", "its key is cut off")),
@@ -187,19 +190,21 @@ fn message(rest: &[u8], value: &Bytes) -> Result<StoredRow, StoreError> {
         return Err(undecodable("mail", "its key is no place"));
     };
     let (header, body) = split::<Header>("mail", value)?;
+    if header.id.lane != lane {
+        return Err(undecodable("mail", "it stands in the other lane"));
+    }
     Ok(StoredRow {
-        device,
-        lane,
+        device: name(device)?,
         position,
         header,
         bytes: body.len(),
     })
 }
 
-fn device_and_rest(rest: &[u8]) -> Result<(Name, &[u8]), StoreError> {
+fn split_at_zero(rest: &[u8]) -> Result<(&[u8], &[u8]), StoreError> {
     let end = rest.iter().position(|byte| *byte == 0);
     let end = end.ok_or_else(|| undecodable("a row", "its key names no device"))?;
-    Ok((name(&rest[..end])?, &rest[end + 1..]))
+    Ok((&rest[..end], &rest[end + 1..]))
 }
 
 fn key(account: &Name, kind: u8, parts: &[&[u8]]) -> Vec<u8> {

@@ -1,0 +1,127 @@
+//! Who may write, and how much may wait.
+
+use holdfast_protocol::{
+    id::Lane,
+    message::{
+        Outcome::{Refused, Stored},
+        Refusal,
+    },
+};
+
+use super::fixture::{Home, mail, note, outcomes};
+use crate::mail::policy::{MESSAGE_OVERHEAD, Strangers};
+
+#[test]
+fn a_stranger_may_write_once_and_for_as_long_as_it_is_allowed() {
+    let mut home = Home::new();
+    let stranger = |seq| mail("bob/pc", seq, "alice/phone");
+    let refused = [Refused(Refusal::NotAllowed)];
+    assert_eq!(home.send(stranger(1)), refused);
+    let asked = home.allow("bob", true);
+    assert_eq!(home.send(stranger(2)), []);
+    assert_eq!(outcomes(&asked), [], "not durable");
+    home.commit();
+    assert_eq!(outcomes(&asked), [Stored]);
+    home.crash(0);
+    assert_eq!(home.send(stranger(3)), []);
+    home.allow("bob", false);
+    assert_eq!(home.send(stranger(4)), refused);
+    home.commit();
+    home.crash(0);
+    assert_eq!(home.send(stranger(5)), refused);
+    assert_eq!(home.send(stranger(1)), refused);
+    let phone = home.attach("phone");
+    assert_eq!(home.drain(&phone), [2, 3]);
+}
+
+#[test]
+fn a_service_and_the_account_itself_may_write_and_strangers_if_the_relay_is_open() {
+    let mut home = Home::new();
+    assert_eq!(home.send(mail("service/bob", 1, "alice/phone")), []);
+    assert_eq!(home.send(mail("alice/pc", 1, "alice/phone")), []);
+    home.rules.strangers = Strangers::Open;
+    assert_eq!(home.send(mail("bob/pc", 1, "alice/phone")), []);
+}
+
+#[test]
+fn a_mailbox_is_full_by_count_and_has_room_again_when_it_was_drained() {
+    let mut home = Home::with(|rules| rules.max_messages = 3);
+    for seq in 1..=3 {
+        home.send(note(seq));
+    }
+    home.commit();
+    let full = [Refused(Refusal::MailboxFull)];
+    assert_eq!(home.send(note(4)), full);
+    home.crash(0);
+    assert_eq!(home.send(note(5)), full, "what was stored counts");
+    let phone = home.attach("phone");
+    let first = home.take(&phone)[0].position().unwrap();
+    home.ack(&phone, Lane::Message, first);
+    assert_eq!(home.send(note(6)), []);
+    assert_eq!(home.send(note(7)), full);
+}
+
+#[test]
+fn a_mailbox_is_full_by_bytes() {
+    let mut home = Home::with(|rules| rules.max_bytes = 1000);
+    let size = |free: u64| vec![0; (free - MESSAGE_OVERHEAD) as usize];
+    assert_eq!(home.send(note(1).body(size(600))), []);
+    assert_eq!(
+        home.send(note(2).body(size(401))),
+        [Refused(Refusal::MailboxFull)]
+    );
+    assert_eq!(home.send(note(3).body(size(400))), []);
+    home.commit();
+    let phone = home.attach("phone");
+    assert_eq!(home.drain(&phone), [1, 3]);
+    assert_eq!(home.send(note(4).body(size(1000))), []);
+}
+
+#[test]
+fn a_message_to_an_account_is_refused_as_a_whole() {
+    let mut home = Home::with(|rules| rules.max_messages = 1);
+    let [phone, tablet] = ["phone", "tablet"].map(|device| home.attach(device));
+    home.detach(&tablet);
+    home.send(mail("alice/pc", 1, "alice/tablet"));
+    assert_eq!(
+        home.send(mail("alice/pc", 2, "alice")),
+        [Refused(Refusal::MailboxFull)]
+    );
+    assert_eq!(home.take(&phone), []);
+}
+
+#[test]
+fn an_account_without_another_device_takes_nothing() {
+    let mut home = Home::new();
+    let nobody = [Refused(Refusal::NoDevice)];
+    assert_eq!(home.send(mail("alice/pc", 1, "alice")), nobody);
+    let _pc = home.attach("pc");
+    assert_eq!(home.send(mail("alice/pc", 2, "alice")), nobody);
+    home.send(note(3));
+    assert_eq!(
+        home.send(mail("alice/pc", 4, "alice")),
+        nobody,
+        "the phone has mail but never attached"
+    );
+    assert_eq!(home.send(mail("service/push", 1, "alice")), []);
+}
+
+#[test]
+fn an_account_has_so_many_devices() {
+    let mut home = Home::with(|rules| rules.max_devices = 2);
+    let to = |seq, device: &str| mail("service/push", seq, &format!("alice/{device}"));
+    home.send(to(1, "a"));
+    home.send(to(2, "b"));
+    assert_eq!(home.send(to(3, "c")), [Refused(Refusal::TooManyDevices)]);
+    assert_eq!(home.send(to(4, "b")), []);
+}
+
+#[test]
+fn a_body_is_at_most_so_large() {
+    let mut home = Home::with(|rules| rules.max_body = 10);
+    assert_eq!(
+        home.send(note(1).body(vec![0; 11])),
+        [Refused(Refusal::TooLarge)]
+    );
+    assert_eq!(home.send(note(2).body(vec![0; 10])), []);
+}

@@ -1,15 +1,7 @@
 //! One connection: from its handshake to a session or a link, and the only pump between QUIC and
 //! the relay's half of a session.
 
-use std::{
-    future,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{future, net::SocketAddr, sync::Arc, time::Duration};
 
 use holdfast_protocol::{
     close::{CloseCode, Violation},
@@ -32,11 +24,12 @@ use crate::{
     mail::{
         message::Message,
         online::Session,
-        outlet::{Asker, Body, Outbound, Outlet, Question, SessionId},
+        outlet::{Asker, Body, Outbound, Outlet, Question},
     },
     metrics::{Metrics, label},
     peers::home::Link,
-    router::{Attachment, Request, Router},
+    request::{Attachment, Request, SessionIds},
+    router::Router,
     store::StoreError,
 };
 
@@ -46,17 +39,6 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What may be queued for one device. The windows keep it far below, unless the device does not
 /// read: two lanes of deliveries, and answers of a few bytes each.
 const MAX_BACKLOG: usize = 8 * 1024 * 1024;
-
-/// Numbers for sessions, one sequence a boot.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct SessionIds(Arc<AtomicU64>);
-
-impl SessionIds {
-    /// The next number.
-    pub(crate) fn next(&self) -> SessionId {
-        self.0.fetch_add(1, Ordering::Relaxed) + 1
-    }
-}
 
 /// Whether the relay goes on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

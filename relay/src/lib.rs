@@ -22,6 +22,7 @@ mod mail;
 mod metrics;
 mod peers;
 mod relay;
+mod request;
 mod router;
 mod store;
 

@@ -22,7 +22,7 @@ use edge::Edge;
 use crate::{
     mail::outlet::{Outlet, SessionId},
     metrics::Metrics,
-    router::Request,
+    request::Request,
 };
 
 /// Every relay that this one passes on to; a clone is another handle on the same links.

@@ -26,10 +26,11 @@ use crate::{
     admin::{Admin, Office},
     clock::Clock,
     config::{Config, ConfigError},
-    connection::{Context, SessionIds, Tide},
+    connection::{Context, Tide},
     lease::Keeper,
     metrics::Metrics,
     peers::{Dialler, Peers},
+    request::SessionIds,
     router::Router,
     store::{StoreError, durable::DurableStore},
 };

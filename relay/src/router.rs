@@ -20,7 +20,7 @@ use std::{
 
 use bytes::Bytes;
 use holdfast_protocol::{
-    id::{Device, Name},
+    id::Name,
     message::{Ack, RelayAddress},
 };
 use parking_lot::Mutex;
@@ -35,13 +35,13 @@ use crate::{
     mail::{
         account::Account,
         desk::{Desk, Durable, Positions, Shelf, Write},
-        message::{Message, Place},
-        online::Session,
-        outlet::{Asker, Outlet},
+        message::Place,
+        outlet::Outlet,
         policy::Rules,
     },
     metrics::Metrics,
     peers::Peers,
+    request::{Attachment, Request},
     store::{MailboxStore, StoreError},
 };
 
@@ -53,62 +53,6 @@ const SWEEP: Duration = Duration::from_secs(1);
 
 /// How many accounts at a time.
 const SWEEP_ACCOUNTS: usize = 1000;
-
-/// A device that has attached here.
-#[derive(Clone, Debug)]
-pub(crate) struct Attachment {
-    /// The session.
-    pub(crate) session: Session,
-    /// Whose.
-    pub(crate) device: Device,
-    /// Its memory of what it received.
-    pub(crate) inbox: u64,
-    /// Its memory of what it sends.
-    pub(crate) outbox: u64,
-}
-
-/// What sessions and links ask for. Each concerns one account.
-#[derive(Debug)]
-pub(crate) enum Request {
-    /// Take a message in.
-    Submit {
-        /// The message.
-        message: Message,
-        /// Who waits for the answer.
-        asker: Asker,
-    },
-    /// Put a device on the online list.
-    Attach(Attachment),
-    /// Change a list of allowed senders.
-    Allow {
-        /// Whose list.
-        account: Name,
-        /// Who.
-        sender: Name,
-        /// May they?
-        allowed: bool,
-        /// Who waits for the answer.
-        asker: Asker,
-    },
-}
-
-impl Request {
-    fn account(&self) -> &Name {
-        match self {
-            Self::Submit { message, .. } => message.to.account(),
-            Self::Attach(attachment) => &attachment.device.account,
-            Self::Allow { account, .. } => account,
-        }
-    }
-
-    /// Where this request came from.
-    pub(crate) fn outlet(&self) -> &Outlet {
-        match self {
-            Self::Submit { asker, .. } | Self::Allow { asker, .. } => &asker.outlet,
-            Self::Attach(attachment) => &attachment.session.outlet,
-        }
-    }
-}
 
 /// Where an account is at home.
 #[derive(Clone, Debug, PartialEq, Eq)]

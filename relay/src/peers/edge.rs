@@ -37,7 +37,7 @@ use crate::{
         outlet::{Asker, Body, Outbound, Outlet, SessionId},
     },
     metrics::Metrics,
-    router::{Attachment, Request},
+    request::{Attachment, Request},
 };
 
 /// How long one address is tried.

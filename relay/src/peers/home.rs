@@ -18,13 +18,13 @@ use quinn::Connection;
 
 use crate::{
     clock::Clock,
-    connection::SessionIds,
     mail::{
         message::Message,
         online::Session,
         outlet::{Asker, Body, Outbound, Outlet, Question, SessionId},
     },
-    router::{Attachment, Request, Router},
+    request::{Attachment, Request, SessionIds},
+    router::Router,
     store::StoreError,
 };
 

@@ -4,8 +4,11 @@ use std::{collections::HashMap, mem};
 
 use holdfast_protocol::id::Name;
 
-use super::{From, Request};
-use crate::mail::outlet::{Outlet, SessionId};
+use super::From;
+use crate::{
+    mail::outlet::{Outlet, SessionId},
+    request::Request,
+};
 
 /// What may wait, in bytes. Past it, senders are turned away.
 const MAX_BYTES: usize = 64 * 1024 * 1024;

@@ -8,6 +8,9 @@
 mod residents;
 mod waiting;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::HashMap,
     mem,

@@ -5,7 +5,7 @@ use std::{future, net::SocketAddr, sync::Arc, time::Duration};
 
 use holdfast_protocol::{
     close::{CloseCode, Violation},
-    id::{Identity, MessageId, Name, Sender, TrustDomain},
+    id::{Identity, MessageId, Sender, TrustDomain},
     message::{Ack, Allow, Hello, Outcome, Receipt, RelayAddress, Submit},
     server::{Action, Event, Server, ServerConfig},
     version,
@@ -124,13 +124,13 @@ impl Context {
     async fn serve_identity(self, connection: Connection, identity: Identity) {
         let metrics = self.metrics.clone();
         let (gauge, ending) = match sender(identity) {
-            Ok(sender) => (&metrics.sessions, {
+            Some(sender) => (&metrics.sessions, {
                 metrics.sessions.inc();
                 self.serve_session(connection, sender).await
             }),
-            Err(relay) => (&metrics.links, {
+            None => (&metrics.links, {
                 metrics.links.inc();
-                self.serve_link(connection, relay).await
+                self.serve_link(connection).await
             }),
         };
         gauge.dec();
@@ -170,9 +170,8 @@ impl Context {
         ending
     }
 
-    async fn serve_link(self, connection: Connection, relay: Name) -> Ending {
-        let accepted = Link::accept(connection, relay, self.router, self.clock, self.ids);
-        match accepted.await {
+    async fn serve_link(self, connection: Connection) -> Ending {
+        match Link::accept(connection, self.router, self.clock, self.ids).await {
             Ok(mut link) => link.carry().await,
             Err(ending) => ending,
         }
@@ -198,12 +197,11 @@ fn check_kind(connection: &Connection, identity: Identity) -> Result<Identity, V
     Err(Violation::new(CloseCode::WrongKind, what))
 }
 
-/// Who opens a session; else the name of the relay that opens a link.
-fn sender(identity: Identity) -> Result<Sender, Name> {
+fn sender(identity: Identity) -> Option<Sender> {
     match identity {
-        Identity::Device(device) => Ok(Sender::Device(device)),
-        Identity::Service(name) => Ok(Sender::Service(name)),
-        Identity::Relay(name) | Identity::Allocator(name) => Err(name),
+        Identity::Device(device) => Some(Sender::Device(device)),
+        Identity::Service(name) => Some(Sender::Service(name)),
+        Identity::Relay(_) | Identity::Allocator(_) => None,
     }
 }
 
@@ -328,12 +326,7 @@ impl Pump {
             let since = self.context.clock.time();
             let (id, outlet) = (self.context.ids.next(), self.outlet.clone());
             let attachment = Attachment {
-                session: Session {
-                    id,
-                    outlet,
-                    since,
-                    via: None,
-                },
+                session: Session { id, outlet, since },
                 device: device.clone(),
                 inbox: hello.inbox,
                 outbox: hello.outbox,

@@ -30,8 +30,7 @@ use crate::{
 pub(crate) struct Peers(Arc<Inner>);
 
 struct Inner {
-    /// `None` in tests of what stands above: nothing is dialled.
-    dialler: Option<Dialler>,
+    dialler: Dialler,
     metrics: Arc<Metrics>,
     edges: Mutex<HashMap<Name, Arc<Edge>>>,
     tasks: Mutex<JoinSet<()>>,
@@ -40,16 +39,6 @@ struct Inner {
 impl Peers {
     /// No links yet.
     pub(crate) fn new(dialler: Dialler, metrics: Arc<Metrics>) -> Self {
-        Self::with(Some(dialler), metrics)
-    }
-
-    /// Links that are never up.
-    #[cfg(test)]
-    pub(crate) fn unlinked() -> Self {
-        Self::with(None, Arc::default())
-    }
-
-    fn with(dialler: Option<Dialler>, metrics: Arc<Metrics>) -> Self {
         let (edges, tasks) = Default::default();
         Self(Arc::new(Inner {
             dialler,
@@ -68,10 +57,10 @@ impl Peers {
         let edge = Arc::new(Edge::new(relay.clone()));
         edges.insert(relay.name.clone(), edge.clone());
         let (dialler, metrics) = (self.0.dialler.clone(), self.0.metrics.clone());
-        if let Some(dialler) = dialler {
-            let link = async move { edge.run(&dialler, &metrics).await };
-            self.0.tasks.lock().spawn(link);
-        }
+        self.0
+            .tasks
+            .lock()
+            .spawn(async move { edge.run(&dialler, &metrics).await });
     }
 
     /// Tells where a relay can be reached, if there is a link to it.
@@ -106,12 +95,6 @@ impl Peers {
     pub(crate) fn forget(&self, outlet: &Outlet) {
         let edges: Vec<Arc<Edge>> = self.0.edges.lock().values().cloned().collect();
         edges.iter().for_each(|edge| edge.forget(outlet));
-    }
-
-    /// How many requests wait for a relay's answer.
-    #[cfg(test)]
-    pub(crate) fn waiting(&self, relay: &Name) -> usize {
-        self.edge(relay).map_or(0, |edge| edge.waiting())
     }
 
     /// Ends every link.

@@ -8,9 +8,6 @@
 mod residents;
 mod waiting;
 
-#[cfg(test)]
-mod tests;
-
 use std::{
     collections::HashMap,
     mem,

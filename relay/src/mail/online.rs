@@ -15,25 +15,6 @@ pub(crate) struct Session {
     pub(crate) outlet: Outlet,
     /// When the device attached.
     pub(crate) since: Time,
-    /// The other relay where it did, if it is one.
-    pub(crate) via: Option<Via>,
-}
-
-/// A session of another relay's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Via {
-    /// The other relay.
-    pub(crate) relay: Name,
-    /// Its number for the session.
-    pub(crate) session: SessionId,
-}
-
-impl Session {
-    /// Whether this is the other one, attached again over a new link: how old each says it is was
-    /// measured twice, and tells nothing.
-    fn continues(&self, other: &Self) -> bool {
-        self.via.is_some() && self.via == other.via
-    }
 }
 
 /// An account's attached devices.
@@ -44,17 +25,15 @@ impl Online {
     /// The younger of two sessions of a device stays; the other is told so. Tells whether the new
     /// one is on the list now, and whether another one was ended for it.
     pub(crate) fn attach(&mut self, device: &Name, session: Session) -> Attached {
-        let other = self.0.get(device).filter(|other| other.id != session.id);
-        let rival = other.filter(|other| !session.continues(other)).cloned();
-        if rival
-            .as_ref()
-            .is_some_and(|rival| rival.since > session.since)
-        {
-            end(&session);
-            return Attached::Refused;
-        }
+        let older = match self.0.get(device) {
+            Some(other) if other.id != session.id && other.since > session.since => {
+                end(&session);
+                return Attached::Refused;
+            }
+            other => other.filter(|other| other.id != session.id).cloned(),
+        };
         self.0.insert(device.clone(), session);
-        match rival {
+        match older {
             Some(older) => {
                 end(&older);
                 Attached::InsteadOf(older)
@@ -116,7 +95,6 @@ mod tests {
             id,
             outlet: Outlet::new(),
             since: Time::at(Duration::from_secs(at)),
-            via: None,
         }
     }
 
@@ -138,25 +116,5 @@ mod tests {
         assert_eq!(online.get(&phone), Some(&new));
         assert!(online.detach(&phone, 2));
         assert_eq!(online.len(), 0);
-    }
-
-    /// The home measures a session's age each time a link to it is made, not twice the same.
-    #[test]
-    fn a_session_that_is_attached_again_over_a_new_link_does_not_end_itself() {
-        let (phone, mut online) = (Name::new("phone").unwrap(), Online::default());
-        let via = |id, at, number| Session {
-            via: Some(Via {
-                relay: Name::new("r2").unwrap(),
-                session: number,
-            }),
-            ..session(id, at)
-        };
-        let (first, again) = (via(1, 9, 5), via(2, 8, 5));
-        online.attach(&phone, first.clone());
-        assert_eq!(online.attach(&phone, again.clone()), Attached::First);
-        assert_eq!(first.outlet.take(), []);
-        assert!(!online.detach(&phone, 1), "the end of the old link");
-        assert_eq!(online.get(&phone), Some(&again));
-        assert_eq!(online.attach(&phone, via(3, 7, 6)), Attached::Refused);
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use holdfast_protocol::{
     close::{CloseCode, Violation},
     frame::{self, Encoded, FrameReader, FrameType, RawFrame},
-    id::{Lane, Name},
+    id::Lane,
     limits::{MAX_BULK_BODY, MAX_CONTROL_PAYLOAD, MAX_HEADER},
     peer::{Attach, Detach, Evict, Pass, Passed, PeerAck, PeerAllow, PeerDeliver, PeerGap},
 };
@@ -20,7 +20,7 @@ use crate::{
     clock::Clock,
     mail::{
         message::Message,
-        online::{Session, Via},
+        online::Session,
         outlet::{Asker, Body, Outbound, Outlet, Question, SessionId},
     },
     request::{Attachment, Request, SessionIds},
@@ -30,8 +30,6 @@ use crate::{
 
 /// A link that another relay dialled.
 pub(crate) struct Link {
-    /// The relay that dialled.
-    relay: Name,
     wire: Wire,
     reader: FrameReader,
     router: Router,
@@ -51,13 +49,11 @@ impl Link {
     /// When the connection ends first.
     pub(crate) async fn accept(
         connection: Connection,
-        relay: Name,
         router: Router,
         clock: Clock,
         ids: SessionIds,
     ) -> Result<Self, Ending> {
         Ok(Self {
-            relay,
             wire: Wire::accept(connection, MAX_HEADER + MAX_BULK_BODY).await?,
             reader: FrameReader::new(MAX_CONTROL_PAYLOAD),
             router,
@@ -175,10 +171,6 @@ impl Link {
             id: self.ids.next(),
             outlet: self.outlet.clone(),
             since,
-            via: Some(Via {
-                relay: self.relay.clone(),
-                session,
-            }),
         };
         self.ours.insert(ours.id, session);
         let attachment = Attachment {

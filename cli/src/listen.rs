@@ -228,6 +228,7 @@ fn json(message: &Received) -> String {
         "from": message.sender().to_string(),
         "key": message.key(),
         "retained": message.is_retained(),
+        "priority": format!("{:?}", message.priority()).to_lowercase(),
         "accepted": humantime::format_rfc3339_millis(message.accepted_at()).to_string(),
         "size": message.body().len(),
     });

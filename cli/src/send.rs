@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use holdfast::{Client, Device, Outcome, Recipient, SendOptions, Sent, State, Unsent};
+use holdfast::{Client, Device, Outcome, Priority, Recipient, SendOptions, Sent, State, Unsent};
 use tokio::time::{Instant, timeout};
 
 use crate::{command::Folder, device, failure::Failure, layout::Layout, output, stop::Stop};
@@ -52,6 +52,9 @@ pub(crate) struct Arguments {
     /// Keep the newest of the key for devices that join the account later
     #[arg(long, requires = "key")]
     retain: bool,
+    /// How much it matters: low is refused first when the recipient's mailbox fills up
+    #[arg(long, value_enum, default_value_t = Urgency::Normal)]
+    priority: Urgency,
     /// What to wait for
     #[arg(long, value_enum, default_value_t = Wait::Stored)]
     wait: Wait,
@@ -71,6 +74,23 @@ enum Wait {
     Stored,
     /// Until the recipient has it
     Delivered,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Urgency {
+    Low,
+    Normal,
+    High,
+}
+
+impl From<Urgency> for Priority {
+    fn from(urgency: Urgency) -> Self {
+        match urgency {
+            Urgency::Low => Self::Low,
+            Urgency::Normal => Self::Normal,
+            Urgency::High => Self::High,
+        }
+    }
 }
 
 /// What is printed of a message that was sent.
@@ -107,6 +127,7 @@ async fn send(
         key: arguments.key.clone(),
         retain: arguments.retain,
         notify: arguments.wait == Wait::Delivered,
+        priority: arguments.priority.into(),
     };
     let begun = Instant::now();
     let to = arguments.to.to_string();

@@ -17,8 +17,8 @@ use crate::{
     id::{Agent, Device, Key, Lane, MessageId, Name, Recipient, Sender},
     limits::{MAX_ADDRESSES, MAX_PING_INTERVAL, MAX_RELAYS, MAX_TTL},
     message::{
-        Ack, Allow, Allowed, Deliver, Gap, GoAway, Hello, Options, Outcome, Ping, Pong, Receipt,
-        RelayAddress, Submit, Welcome,
+        Ack, Allow, Allowed, Deliver, Gap, GoAway, Hello, Options, Outcome, Ping, Pong, Priority,
+        Receipt, RelayAddress, Submit, Welcome,
     },
     peer::{Attach, Detach, Evict, Pass, Passed, PeerAck, PeerAllow, PeerDeliver, PeerGap},
 };
@@ -42,6 +42,7 @@ strategies! {
         key: option::of(key()),
         retain: any::<bool>(),
         notify: any::<bool>(),
+        priority: prop::sample::select(&Priority::ALL),
     }
     message_id: MessageId {
         sender: sender(), epoch: any::<u64>(), lane: lane(), seq: any::<u64>(),
@@ -52,7 +53,8 @@ strategies! {
         agent: agent(), outbox: any::<u64>(), inbox: any::<u64>(), next_within_ms: interval(),
     }
     welcome: Welcome {
-        relay: name(), boot: any::<u64>(), window: any::<u16>(), max_body: any::<u32>(),
+        relay: name(), boot: any::<u64>(), window: any::<u16>(), bulk_window: any::<u16>(),
+        max_body: any::<u32>(),
     }
     submit: Submit { seq: 1..=u64::MAX, to: recipient(), options: options() }
     receipt: Receipt { lane: lane(), seq: any::<u64>(), outcome: outcome() }

@@ -114,7 +114,8 @@ enum Phase {
 #[derive(Debug)]
 struct Attached {
     pinger: Pinger,
-    window: usize,
+    /// Per lane.
+    windows: [u16; 2],
     max_body: usize,
     unanswered: [BTreeSet<u64>; 2],
 }
@@ -125,7 +126,8 @@ impl Attached {
     fn has_room(&self, lane: Lane, seq: u64) -> bool {
         let unanswered = &self.unanswered[lane as usize];
         let oldest = unanswered.first().copied().unwrap_or(seq);
-        unanswered.len() < self.window && seq.saturating_sub(oldest) < self.window as u64
+        let window = u64::from(self.windows[lane as usize]);
+        (unanswered.len() as u64) < window && seq.saturating_sub(oldest) < window
     }
 }
 
@@ -343,7 +345,7 @@ impl Client {
     fn handle_welcome(&mut self, now: Time, welcome: Welcome) -> Result<(), Violation> {
         let attached = Phase::Attached(Attached {
             pinger: Pinger::new(self.config.pings, now),
-            window: welcome.window.into(),
+            windows: [welcome.window, welcome.bulk_window],
             max_body: welcome.max_body as usize,
             unanswered: Default::default(),
         });
@@ -444,6 +446,7 @@ mod tests {
             relay: "r1".parse().unwrap(),
             boot: 7,
             window: 4,
+            bulk_window: 2,
             max_body: 1024 * 1024,
         };
         client.handle_control(Time::ZERO, frame::encode(&welcome));
@@ -480,6 +483,17 @@ mod tests {
             client.submit(submit(6), Bytes::new()),
             Err(NotNow::WindowFull)
         );
+    }
+
+    #[test]
+    fn the_bulk_lane_has_a_window_of_its_own() {
+        let mut client = attached();
+        let large = Bytes::from(vec![0; MAX_MESSAGE_BODY + 1]);
+        for seq in 1..=2 {
+            assert_eq!(client.submit(submit(seq), large.clone()), Ok(()));
+        }
+        assert_eq!(client.submit(submit(3), large), Err(NotNow::WindowFull));
+        assert_eq!(client.submit(submit(1), Bytes::new()), Ok(()));
     }
 
     #[test]

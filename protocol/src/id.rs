@@ -324,6 +324,14 @@ impl Lane {
             Self::Bulk
         }
     }
+
+    /// How many of a device's messages may be unanswered, and how far apart their numbers may lie.
+    pub const fn window(self) -> u64 {
+        match self {
+            Self::Message => crate::limits::WINDOW,
+            Self::Bulk => crate::limits::BULK_WINDOW,
+        }
+    }
 }
 
 /// Which message this is, for ever: a retry carries the same id.

@@ -37,10 +37,13 @@ pub const MAX_ALLOCATION_PAYLOAD: usize = 64 * 1024;
 /// section 14), with room for the packet's own header.
 pub const MAX_DATAGRAM: usize = 256;
 
-/// How many messages a device may have sent without an answer, per lane. The numbers of those
+/// How many messages a device may have sent without an answer, `message` lane. The numbers of those
 /// messages must also lie this close together, so that a relay that remembers its refusals over
 /// this span answers every retry exactly.
 pub const WINDOW: u64 = 256;
+
+/// The same, `bulk` lane: fewer, as each may be a thousand times as large.
+pub const BULK_WINDOW: u64 = 8;
 
 /// How many messages may be on their way to a device without its acknowledgement, `message` lane.
 pub const DELIVERY_WINDOW: usize = 256;

@@ -55,14 +55,36 @@ pub struct Welcome {
     pub relay: Name,
     /// Which run of the relay this is; another one means that it was restarted.
     pub boot: u64,
-    /// How many messages the device may have sent without an answer, per lane.
+    /// How many messages the device may have sent without an answer, `message` lane.
     pub window: u16,
+    /// The same, `bulk` lane.
+    pub bulk_window: u16,
     /// The largest body this relay takes, in bytes.
     pub max_body: u32,
 }
 
 impl Header for Welcome {
     const TYPE: FrameType = FrameType::Welcome;
+}
+
+/// How much a message matters beside others of its recipient's. It never changes the order of
+/// messages: it decides who is refused first when a mailbox fills up.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub enum Priority {
+    /// Refused first; need not wake anybody.
+    Low,
+    /// What most messages are.
+    #[default]
+    Normal,
+    /// Taken as long as there is any room.
+    High,
+}
+
+impl Priority {
+    /// All of them, the least first.
+    pub const ALL: [Self; 3] = [Self::Low, Self::Normal, Self::High];
 }
 
 /// What the sender asks of the relay, besides delivery.
@@ -79,6 +101,8 @@ pub struct Options {
     pub retain: bool,
     /// The sender wants a second [`Receipt`] when a stored message comes to its end.
     pub notify: bool,
+    /// How much it matters.
+    pub priority: Priority,
 }
 
 impl Options {
@@ -167,7 +191,7 @@ impl Outcome {
 pub enum Refusal {
     /// The recipient's account has not allowed the sender.
     NotAllowed,
-    /// The recipient's mailbox has no room, by count or by bytes.
+    /// The recipient's mailbox has no room for a message of this priority, by count or by bytes.
     MailboxFull,
     /// The body is larger than the relay takes.
     TooLarge,
@@ -179,13 +203,17 @@ pub enum Refusal {
     BadRetain,
     /// The account retains as much as it may.
     RetainedFull,
+    /// Too much from the sender's account waits in the recipient's mailbox, by count or by bytes.
+    PairFull,
+    /// The disk of the recipient's home relay is too full for new mail.
+    DiskFull,
     /// A reason of a later version.
     Unknown(u16),
 }
 
 impl Refusal {
     /// Every reason this version knows.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::NotAllowed,
         Self::MailboxFull,
         Self::TooLarge,
@@ -193,6 +221,8 @@ impl Refusal {
         Self::TooManyDevices,
         Self::BadRetain,
         Self::RetainedFull,
+        Self::PairFull,
+        Self::DiskFull,
     ];
 
     /// The number on the wire.
@@ -205,6 +235,8 @@ impl Refusal {
             Self::TooManyDevices => 5,
             Self::BadRetain => 6,
             Self::RetainedFull => 7,
+            Self::PairFull => 8,
+            Self::DiskFull => 9,
             Self::Unknown(value) => value,
         }
     }
@@ -219,6 +251,8 @@ impl Refusal {
             Self::TooManyDevices => "too_many_devices",
             Self::BadRetain => "bad_retain",
             Self::RetainedFull => "retained_full",
+            Self::PairFull => "pair_full",
+            Self::DiskFull => "disk_full",
             Self::Unknown(_) => "unknown",
         }
     }
@@ -265,6 +299,10 @@ impl fmt::Display for Refusal {
             Self::RetainedFull => {
                 "the account retains as much as it may; remove a key by retaining an empty body"
             }
+            Self::PairFull => {
+                "too much from the sender waits for the recipient; send again when it has collected it"
+            }
+            Self::DiskFull => "the recipient's relay has no room on its disk; send again later",
             Self::Unknown(value) => return write!(f, "refused for reason {value}"),
         })
     }
@@ -449,6 +487,7 @@ mod tests {
             key: Some("bookmarks".parse().unwrap()),
             retain: true,
             notify: false,
+            priority: Priority::Low,
         }
     }
 
@@ -477,9 +516,10 @@ mod tests {
             relay: "r1".parse().unwrap(),
             boot: 7,
             window: 256,
+            bulk_window: 8,
             max_body: 1024 * 1024,
         };
-        golden(&welcome, "", "0209027231078002808040");
+        golden(&welcome, "", "020a02723107800208808040");
     }
 
     #[test]
@@ -492,7 +532,7 @@ mod tests {
         golden(
             &submit,
             "hi",
-            "0314010005616c6963650570686f6e65000000006869",
+            "0315010005616c6963650570686f6e6500000000016869",
         );
         submit = Submit {
             seq: 2,
@@ -502,14 +542,15 @@ mod tests {
         golden(
             &submit,
             "{}",
-            "031a020105616c69636501901c0109626f6f6b6d61726b7301007b7d",
+            "031b020105616c69636501901c0109626f6f6b6d61726b730100007b7d",
         );
         submit.seq = 300;
         submit.options = Options {
             notify: true,
+            priority: Priority::High,
             ..Options::default()
         };
-        golden(&submit, "", "030dac020105616c69636500000001");
+        golden(&submit, "", "030eac020105616c6963650000000102");
     }
 
     #[test]
@@ -541,7 +582,7 @@ mod tests {
         golden(
             &deliver,
             "hi",
-            "051dac020003626f62027063cb89ec8ff7230180d0eab6b733000000006869",
+            "051eac020003626f62027063cb89ec8ff7230180d0eab6b73300000000016869",
         );
         deliver = Deliver {
             position: 1,
@@ -554,7 +595,7 @@ mod tests {
         golden(
             &deliver,
             "{}",
-            "05220101047075736809ac0280d0eab6b73301901c0109626f6f6b6d61726b7301007b7d",
+            "05230101047075736809ac0280d0eab6b73301901c0109626f6f6b6d61726b730100007b7d",
         );
     }
 

@@ -161,7 +161,7 @@ mod tests {
     use crate::{
         golden::golden,
         id::{Lane, Sender},
-        message::Refusal,
+        message::{Priority, Refusal},
     };
 
     const OUTBOX: u64 = 1_234_567_890_123;
@@ -186,7 +186,7 @@ mod tests {
         golden(
             &pass,
             "hi",
-            "3024010003626f62027063cb89ec8ff72300010005616c6963650570686f6e65000000006869",
+            "3025010003626f62027063cb89ec8ff72300010005616c6963650570686f6e6500000000016869",
         );
         pass = Pass {
             tag: 2,
@@ -202,12 +202,13 @@ mod tests {
                 key: Some("bookmarks".parse().unwrap()),
                 retain: true,
                 notify: false,
+                priority: Priority::Low,
             },
         };
         golden(
             &pass,
             "{}",
-            "3024020104707573680901ac020105616c69636501901c0109626f6f6b6d61726b7301007b7d",
+            "3025020104707573680901ac020105616c69636501901c0109626f6f6b6d61726b730100007b7d",
         );
         for (tag, outcome, hex) in [
             (1, Outcome::Stored, "31020100"),
@@ -249,7 +250,7 @@ mod tests {
         golden(
             &PeerDeliver { session, deliver },
             "hi",
-            "341e05ac020003626f62027063cb89ec8ff7230180d0eab6b733000000006869",
+            "341f05ac020003626f62027063cb89ec8ff7230180d0eab6b73300000000016869",
         );
         let ack = Ack {
             lane: Lane::Message,

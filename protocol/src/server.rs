@@ -23,9 +23,7 @@ use crate::{
     frame::{self, Encoded, FrameReader, FrameType, RawFrame},
     heartbeat::Deadline,
     id::{Lane, Name},
-    limits::{
-        HELLO_TIMEOUT, MAX_CONTROL_PAYLOAD, MAX_DATAGRAM, MAX_HEADER, MAX_MESSAGE_BODY, WINDOW,
-    },
+    limits::{HELLO_TIMEOUT, MAX_CONTROL_PAYLOAD, MAX_DATAGRAM, MAX_HEADER, MAX_MESSAGE_BODY},
     message::{
         Ack, Allow, Allowed, Deliver, Gap, GoAway, Hello, Ping, Pong, Receipt, RelayAddress,
         Submit, Welcome,
@@ -210,7 +208,8 @@ impl Server {
         self.control(&Welcome {
             relay: self.config.relay.clone(),
             boot: self.config.boot,
-            window: WINDOW as u16,
+            window: Lane::Message.window() as u16,
+            bulk_window: Lane::Bulk.window() as u16,
             max_body: u32::try_from(self.config.max_body).unwrap_or(u32::MAX),
         });
     }
@@ -318,7 +317,7 @@ impl Server {
             )));
         }
         if let Phase::Attached { unanswered, .. } = &mut self.phase {
-            admit(&mut unanswered[lane as usize], submit.seq)?;
+            admit(&mut unanswered[lane as usize], lane.window(), submit.seq)?;
         }
         self.event(Event::Submit { lane, submit, body })
     }
@@ -354,15 +353,15 @@ impl Server {
 }
 
 /// Counts a message as unanswered, if the window has room for it.
-fn admit(unanswered: &mut BTreeSet<u64>, seq: u64) -> Result<(), Violation> {
+fn admit(unanswered: &mut BTreeSet<u64>, window: u64, seq: u64) -> Result<(), Violation> {
     unanswered.insert(seq);
     let oldest = unanswered.first().copied().unwrap_or(seq);
     let newest = unanswered.last().copied().unwrap_or(seq);
     // Distinct numbers within the span cannot be more than the span.
-    if newest - oldest < WINDOW {
+    if newest - oldest < window {
         return Ok(());
     }
-    let what = format!("{newest} was sent while {oldest} is unanswered; the window is {WINDOW}");
+    let what = format!("{newest} was sent while {oldest} is unanswered; the window is {window}");
     Err(Violation::new(CloseCode::WindowExceeded, what))
 }
 
@@ -373,6 +372,7 @@ mod tests {
     use super::*;
     use crate::{
         arbitrary::{Arrival, arrivals},
+        limits::{BULK_WINDOW, WINDOW},
         message::Outcome,
     };
 
@@ -409,6 +409,15 @@ mod tests {
         server.poll()
     }
 
+    fn submit_large(server: &mut Server, seq: u64) -> Option<Action> {
+        let submit = Submit {
+            seq,
+            ..Submit::example()
+        };
+        server.handle_bulk(frame::encode(&submit));
+        server.poll()
+    }
+
     fn is_window_exceeded(action: Option<Action>) -> bool {
         matches!(action, Some(Action::Close(why)) if why.code == CloseCode::WindowExceeded)
     }
@@ -419,6 +428,16 @@ mod tests {
         for seq in 1..=WINDOW {
             assert!(matches!(submit(&mut server, seq), Some(Action::Event(_))));
         }
+        for seq in 1..=BULK_WINDOW {
+            let taken = submit_large(&mut server, seq);
+            assert!(matches!(taken, Some(Action::Event(_))), "lanes are apart");
+        }
+        assert!(is_window_exceeded(submit_large(
+            &mut server,
+            BULK_WINDOW + 1
+        )));
+        let mut server = attached();
+        (1..=WINDOW).for_each(|seq| drop(submit(&mut server, seq)));
         assert!(is_window_exceeded(submit(&mut server, WINDOW + 1)));
     }
 
@@ -476,7 +495,9 @@ mod tests {
                 feed(&mut server, &mut now, arrival);
                 prop_assert!(server.reader.held() < MAX_CONTROL_PAYLOAD + 5);
                 if let Phase::Attached { unanswered, .. } = &server.phase {
-                    prop_assert!(unanswered.iter().all(|lane| lane.len() as u64 <= WINDOW));
+                    for lane in Lane::ALL {
+                        prop_assert!(unanswered[lane as usize].len() as u64 <= lane.window());
+                    }
                 }
                 while let Some(action) = server.poll() {
                     let last = matches!(action, Action::Close(_));

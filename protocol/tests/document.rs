@@ -74,6 +74,7 @@ fn every_limit_is_listed_with_its_value() {
         MAX_ALLOCATION_PAYLOAD: limits::MAX_ALLOCATION_PAYLOAD,
         MAX_DATAGRAM: limits::MAX_DATAGRAM,
         WINDOW: limits::WINDOW,
+        BULK_WINDOW: limits::BULK_WINDOW,
         DELIVERY_WINDOW: limits::DELIVERY_WINDOW,
         BULK_DELIVERY_WINDOW: limits::BULK_DELIVERY_WINDOW,
         DELIVERY_WINDOW_BYTES: limits::DELIVERY_WINDOW_BYTES,

@@ -7,7 +7,7 @@ use holdfast_protocol::{
     client::ClientConfig,
     id::{Identity, Key, Lane, MessageId, Name, Recipient, Sender},
     limits::MAX_TTL,
-    message::Options,
+    message::{Options, Priority},
 };
 use holdfast_transport::credentials::Credentials;
 use tokio::{
@@ -46,6 +46,9 @@ pub struct SendOptions {
     /// Asks for news of the message's end, so that [`Sent::delivered`] can tell. The message stays in
     /// the outbox until then.
     pub notify: bool,
+    /// Who is refused first when the recipient's mailbox fills up: low before normal before high. It
+    /// changes no order.
+    pub priority: Priority,
 }
 
 /// A device's or service's connection to its relay: sends, receives, and finds a relay again whenever
@@ -291,6 +294,7 @@ impl Client {
             key: key.map_err(SendError::Key)?,
             retain: options.retain,
             notify: options.notify,
+            priority: options.priority,
         };
         if options.retain && !self.may_retain(&to, &options) {
             return Err(SendError::BadRetain);

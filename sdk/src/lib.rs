@@ -72,7 +72,7 @@ pub use error::{Closed, ConnectError, Detached, SendError, Unsent};
 pub use holdfast_protocol::{
     heartbeat::PingSchedule,
     id::{Device, InvalidId, Lane, MessageId, Name, Recipient, Sender},
-    message::Refusal,
+    message::{Priority, Refusal},
 };
 pub use holdfast_transport::credentials::{CredentialError, CredentialFiles};
 pub use receipt::{Outcome, Sent};

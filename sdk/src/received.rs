@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use holdfast_protocol::{
     id::{Lane, MessageId, Sender},
-    message::Deliver,
+    message::{Deliver, Priority},
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -39,6 +39,7 @@ pub struct Received {
     body: Bytes,
     key: Option<String>,
     retained: bool,
+    priority: Priority,
     accepted: SystemTime,
     ticket: Ticket,
 }
@@ -62,6 +63,7 @@ impl Received {
             body,
             key: deliver.options.key.map(|key| key.as_str().to_owned()),
             retained: deliver.options.retain,
+            priority: deliver.options.priority,
             accepted: SystemTime::UNIX_EPOCH + Duration::from_millis(deliver.accepted_ms),
             ticket: Ticket {
                 slot: Some((source, seq)),
@@ -93,6 +95,11 @@ impl Received {
     /// Whether it is part of the account's state: the newest message of its key.
     pub fn is_retained(&self) -> bool {
         self.retained
+    }
+
+    /// How much it matters, as its sender said.
+    pub fn priority(&self) -> Priority {
+        self.priority
     }
 
     /// When its recipient's home relay accepted it, by that relay's clock.

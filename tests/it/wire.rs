@@ -78,6 +78,7 @@ async fn frames_out_of_place_end_the_session() {
         relay: "r1".parse().unwrap(),
         boot: 1,
         window: 1,
+        bulk_window: 1,
         max_body: 1,
     };
     assert_eq!(

@@ -36,6 +36,7 @@ fn a_hello_is_answered_with_a_welcome() {
             relay: "r1".parse().unwrap(),
             boot: 7,
             window: 256,
+            bulk_window: 8,
             max_body: 1024 * 1024,
         };
         assert_eq!(

@@ -75,6 +75,7 @@ fn welcome() -> Bytes {
         relay: "r1".parse().unwrap(),
         boot: 7,
         window: 256,
+        bulk_window: 8,
         max_body: 1024,
     })
 }

@@ -7,7 +7,7 @@ use holdfast_protocol::{
     client::{Event, NotNow},
     close::CloseCode,
     id::Lane,
-    limits::WINDOW,
+    limits::{BULK_WINDOW, WINDOW},
     message::{Ack, Allow, Allowed, Gap, Outcome, Receipt, Refusal},
     server,
 };
@@ -24,13 +24,13 @@ const A_MOMENT: Duration = Duration::from_secs(1);
 fn each_lane_keeps_its_order_and_its_bodies() {
     for seed in SEEDS {
         let mut pair = Pair::attached(seed);
-        for seq in 1..=20 {
+        for seq in 1..=BULK_WINDOW {
             for lane in Lane::ALL {
                 pair.device.submit(submit(seq), body(lane, seq)).unwrap();
             }
         }
         pair.run(A_MOMENT);
-        let in_order: Vec<u64> = (1..=20).collect();
+        let in_order: Vec<u64> = (1..=BULK_WINDOW).collect();
         assert_eq!(pair.submitted(Lane::Message), in_order, "seed {seed}");
         assert_eq!(pair.submitted(Lane::Bulk), in_order, "seed {seed}");
         for event in pair.at_relay.seen() {
@@ -49,11 +49,11 @@ fn each_lane_keeps_its_order_and_its_bodies() {
 #[test]
 fn a_full_window_waits_for_receipts() {
     for lane in Lane::ALL {
-        let mut pair = Pair::attached(1);
-        for seq in 1..=WINDOW {
+        let (mut pair, window) = (Pair::attached(1), lane.window());
+        for seq in 1..=window {
             pair.device.submit(submit(seq), body(lane, seq)).unwrap();
         }
-        let next = submit(WINDOW + 1);
+        let next = submit(window + 1);
         let refused = pair.device.submit(next.clone(), body(lane, 1));
         assert_eq!(refused, Err(NotNow::WindowFull));
         let other = Lane::ALL[1 - lane as usize];
@@ -67,7 +67,7 @@ fn a_full_window_waits_for_receipts() {
         pair.run(A_MOMENT);
         assert_eq!(pair.device.submit(next, body(lane, 1)), Ok(()));
         pair.run(A_MOMENT);
-        assert_eq!(pair.submitted(lane).len() as u64, WINDOW + 1);
+        assert_eq!(pair.submitted(lane).len() as u64, window + 1);
         assert_eq!(pair.at_relay.end, None);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holdfast::{Client, Lane, Outcome, Refusal, SendError, SendOptions, Unsent};
+use holdfast::{Client, Lane, Outcome, Priority, Refusal, SendError, SendOptions, Unsent};
 use holdfast_protocol::{
     allocation::Allocation, close::CloseCode, message::Outcome as Answer, server::Event,
 };
@@ -38,6 +38,7 @@ async fn receipts_reach_the_handle() {
         key: Some("bookmarks".to_owned()),
         retain: true,
         notify: true,
+        priority: Priority::Low,
     };
     let sent = within(client.send("alice", "hello", options))
         .await
@@ -49,6 +50,7 @@ async fn receipts_reach_the_handle() {
     assert_eq!(submit.options.ttl_s, Some(2), "rounded up");
     assert_eq!(submit.options.key.unwrap().as_str(), "bookmarks");
     assert!(submit.options.retain && submit.options.notify);
+    assert_eq!(submit.options.priority, Priority::Low);
     assert_eq!(
         sent.id().to_string(),
         format!("alice/phone#{:x}.m1", session.hello.outbox)

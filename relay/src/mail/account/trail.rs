@@ -74,6 +74,7 @@ mod tests {
                 key,
                 retain: false,
                 notify,
+                ..Options::default()
             })
         };
         assert_eq!(end(None, None, true), Outcome::Delivered);

@@ -11,7 +11,10 @@ use holdfast_protocol::{heartbeat::Deadline, limits};
 use holdfast_transport::credentials::CredentialFiles;
 use serde::Deserialize;
 
-use crate::mail::policy::{Rules, Strangers};
+use crate::mail::{
+    policy::{MESSAGE_OVERHEAD, Rules, Strangers},
+    room::Load,
+};
 
 /// A relay's configuration. Relative paths are taken from the file's folder.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -50,6 +53,12 @@ pub struct Limits {
     pub max_messages: usize,
     /// How many bytes may wait for one device.
     pub max_bytes: u64,
+    /// How many of a device's messages may come from one account or service; if not said, a quarter
+    /// of `max_messages`, but at least 256.
+    pub max_pair_messages: Option<usize>,
+    /// How many of a device's bytes may come from one account or service; if not said, a quarter of
+    /// `max_bytes`, but at least four of the largest bodies.
+    pub max_pair_bytes: Option<u64>,
     /// How many devices an account may have.
     pub max_devices: usize,
     /// How many keys an account may retain.
@@ -75,8 +84,10 @@ impl Default for Limits {
         Self {
             strangers: rules.strangers,
             max_body: rules.max_body,
-            max_messages: rules.max_messages,
-            max_bytes: rules.max_bytes,
+            max_messages: rules.mailbox.messages,
+            max_bytes: rules.mailbox.bytes,
+            max_pair_messages: None,
+            max_pair_bytes: None,
             max_devices: rules.max_devices,
             max_retained: rules.max_retained,
             max_retained_bytes: rules.max_retained_bytes,
@@ -84,6 +95,23 @@ impl Default for Limits {
             max_held_bytes: rules.max_held_bytes,
             ping_grace: Deadline::DEFAULT_GRACE,
             drain: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Limits {
+    /// Small mailboxes are not divided: a sender that keeps its window full must not be refused
+    /// while there is room.
+    fn pair(&self) -> Load {
+        let least = Load {
+            messages: limits::WINDOW as usize,
+            bytes: 4 * (self.max_body as u64 + MESSAGE_OVERHEAD),
+        };
+        let messages = (self.max_messages / 4).max(least.messages);
+        let bytes = (self.max_bytes / 4).max(least.bytes);
+        Load {
+            messages: self.max_pair_messages.unwrap_or(messages),
+            bytes: self.max_pair_bytes.unwrap_or(bytes),
         }
     }
 }
@@ -181,8 +209,11 @@ impl Config {
         Rules {
             strangers: limits.strangers,
             max_body: limits.max_body,
-            max_messages: limits.max_messages,
-            max_bytes: limits.max_bytes,
+            mailbox: Load {
+                messages: limits.max_messages,
+                bytes: limits.max_bytes,
+            },
+            pair: limits.pair(),
             max_devices: limits.max_devices,
             max_retained: limits.max_retained,
             max_retained_bytes: limits.max_retained_bytes,
@@ -231,6 +262,20 @@ mod tests {
         assert_eq!(config.capacity, 1);
         assert_eq!(config.limits, Limits::default());
         assert_eq!(config.rules(), Rules::default());
+    }
+
+    #[test]
+    fn a_pair_has_a_quarter_of_the_mailbox_unless_that_is_little_or_it_is_said() {
+        let pair = |limits: &str| {
+            let text = format!("{MINIMAL}\n[limits]\nmax_body = 20000\n{limits}\n");
+            let Load { messages, bytes } = load(&text).unwrap().rules().pair;
+            (messages, bytes)
+        };
+        let (little, window) = (4 * (20_000 + MESSAGE_OVERHEAD), 256);
+        assert_eq!(pair("max_messages = 4000"), (1000, 64 << 20));
+        assert_eq!(pair("max_messages = 10\nmax_bytes = 99"), (window, little));
+        let said = "max_pair_messages = 7\nmax_pair_bytes = 70";
+        assert_eq!(pair(said), (7, 70));
     }
 
     #[test]

@@ -318,7 +318,7 @@ impl Account {
         }
         for target in &trail.new {
             match self.mailboxes.get(target) {
-                Some(mailbox) => mailbox.admit(message.body.len(), desk)?,
+                Some(mailbox) => mailbox.admit(message, desk)?,
                 None if self.mailboxes.len() >= desk.rules.max_devices => {
                     return Err(Refusal::TooManyDevices);
                 }

@@ -25,11 +25,11 @@ use super::{
     answers::{AnswerId, Answers},
     desk::{Desk, DeviceRecord, Durable, Grace, Write},
     ledger::{Mark, Marks, Trace},
-    message::{Header, Place, Source},
+    message::{Header, Message, Party, Place, Source},
     online::Session,
     outlet::{Body, Outbound},
-    policy::MESSAGE_OVERHEAD,
     retained::Keepsake,
+    room::Load,
 };
 
 /// What became of a message that was accepted before.
@@ -109,7 +109,7 @@ impl Mailbox {
 
     /// How many bytes wait here.
     pub(crate) fn waiting_bytes(&self) -> u64 {
-        self.queue.cost()
+        self.queue.load().bytes
     }
 
     /// Whether everything that is here is also on the disk.
@@ -137,14 +137,17 @@ impl Mailbox {
         }
     }
 
-    /// Whether another message of `bytes` may wait here.
-    pub(crate) fn admit(&self, bytes: usize, desk: &Desk<'_>) -> Result<(), Refusal> {
-        let after = self.queue.cost() + bytes as u64 + MESSAGE_OVERHEAD;
-        if self.queue.len() < desk.rules.max_messages && after <= desk.rules.max_bytes {
-            Ok(())
-        } else {
-            Err(Refusal::MailboxFull)
+    /// Whether another message may wait here, in place of what it replaces.
+    pub(crate) fn admit(&self, message: &Message, desk: &Desk<'_>) -> Result<(), Refusal> {
+        let (id, options) = (&message.id, &message.options);
+        let mut waiting = self.queue.waiting(&Party::from(&id.sender));
+        for slot in self.queue.replaced_by(id, options) {
+            let freed = self.queue.get(slot).map(Entry::load).unwrap_or_default();
+            waiting.all -= freed;
+            waiting.of_sender -= freed;
         }
+        let load = Load::of_body(message.body.len());
+        waiting.admit(load, options.priority, desk.rules)
     }
 
     /// Appends a message that was admitted. `guarded` messages are written before they are handed
@@ -163,7 +166,7 @@ impl Mailbox {
             answer,
             guarded,
         } = arrival;
-        let replaced = self.queue.replaced_by(&header);
+        let replaced = self.queue.replaced_by(&header.id, &header.options);
         let hold =
             session.is_some() && !guarded && replaced.is_empty() && self.may_hold(body.len(), desk);
         for slot in replaced {
@@ -406,7 +409,7 @@ impl Mailbox {
         let (source, seq) = (Source::from(&entry.header.id), entry.header.id.seq);
         self.marks.advance(source, seq, entry.position);
         *desk.held += entry.in_memory();
-        desk.tally.mailbox_bytes += entry.cost().cast_signed();
+        desk.tally.mailbox_bytes += entry.load().bytes.cast_signed();
         self.queue.insert(entry);
     }
 
@@ -415,7 +418,7 @@ impl Mailbox {
         let id = &entry.header.id;
         self.marks.ended(&Source::from(id), id.seq, outcome);
         *desk.held -= entry.in_memory();
-        desk.tally.mailbox_bytes -= entry.cost().cast_signed();
+        desk.tally.mailbox_bytes -= entry.load().bytes.cast_signed();
         if !entry.is_held() {
             let place = self.place(entry.slot());
             desk.writes.push(Write::DeleteMessage(place));

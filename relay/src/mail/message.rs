@@ -57,6 +57,24 @@ impl Header {
     }
 }
 
+/// On whose account a message is: all of an account's devices count as one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Party {
+    /// An account.
+    Account(Name),
+    /// A service.
+    Service(Name),
+}
+
+impl From<&Sender> for Party {
+    fn from(sender: &Sender) -> Self {
+        match sender {
+            Sender::Device(device) => Self::Account(device.account.clone()),
+            Sender::Service(name) => Self::Service(name.clone()),
+        }
+    }
+}
+
 /// The source of a numbered sequence of messages: one lane of one outbox.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct Source {

@@ -8,7 +8,7 @@ use holdfast_protocol::{
 };
 use serde::Deserialize;
 
-use super::message::Message;
+use super::{message::Message, room::Load};
 
 /// Whether strangers may write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -28,11 +28,10 @@ pub(crate) struct Rules {
     pub(crate) strangers: Strangers,
     /// The largest body, in bytes.
     pub(crate) max_body: usize,
-    /// How many messages may wait for one device.
-    pub(crate) max_messages: usize,
-    /// How many bytes may wait for one device, counting each message's body and
-    /// [`MESSAGE_OVERHEAD`].
-    pub(crate) max_bytes: u64,
+    /// How much may wait for one device.
+    pub(crate) mailbox: Load,
+    /// How much of that may come from one account or service.
+    pub(crate) pair: Load,
     /// How many devices an account may have.
     pub(crate) max_devices: usize,
     /// How many keys an account may retain.
@@ -54,8 +53,14 @@ impl Default for Rules {
         Self {
             strangers: Strangers::Allowed,
             max_body: holdfast_protocol::limits::DEFAULT_BULK_BODY,
-            max_messages: 100_000,
-            max_bytes: 256 * 1024 * 1024,
+            mailbox: Load {
+                messages: 100_000,
+                bytes: 256 * 1024 * 1024,
+            },
+            pair: Load {
+                messages: 25_000,
+                bytes: 64 * 1024 * 1024,
+            },
             max_devices: 64,
             max_retained: 1024,
             max_retained_bytes: 64 * 1024 * 1024,

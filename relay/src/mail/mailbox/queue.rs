@@ -19,13 +19,17 @@ use std::{
 
 use bytes::Bytes;
 use holdfast_protocol::{
-    id::{Key, Lane, Name, Sender},
+    id::{Key, Lane, MessageId},
     limits::{BULK_DELIVERY_WINDOW, DELIVERY_WINDOW, DELIVERY_WINDOW_BYTES},
-    message::Ack,
+    message::{Ack, Options},
     time::Time,
 };
 
-use crate::mail::{answers::AnswerId, message::Header, policy::MESSAGE_OVERHEAD};
+use crate::mail::{
+    answers::AnswerId,
+    message::{Header, Party},
+    room::{Load, Waiting},
+};
 
 /// Where a message's body is.
 #[derive(Debug)]
@@ -88,9 +92,9 @@ impl Entry {
         }
     }
 
-    /// What it takes of the mailbox's room, in bytes.
-    pub(super) fn cost(&self) -> u64 {
-        self.bytes as u64 + MESSAGE_OVERHEAD
+    /// What it takes of the mailbox's room.
+    pub(super) fn load(&self) -> Load {
+        Load::of_body(self.bytes)
     }
 
     /// What it takes of the memory, in bytes of body.
@@ -120,22 +124,15 @@ pub(super) struct Slot {
 /// Messages of which only the newest matters: of one key, from one account or service.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Series {
-    is_service: bool,
-    name: Name,
+    party: Party,
     key: Key,
 }
 
 impl Series {
-    fn of(header: &Header) -> Option<Self> {
-        let (is_service, name) = match &header.id.sender {
-            Sender::Device(device) => (false, device.account.clone()),
-            Sender::Service(name) => (true, name.clone()),
-        };
-        let key = header.options.key.clone()?;
+    fn of(id: &MessageId, options: &Options) -> Option<Self> {
         Some(Self {
-            is_service,
-            name,
-            key,
+            party: Party::from(&id.sender),
+            key: options.key.clone()?,
         })
     }
 }
@@ -155,7 +152,7 @@ impl Unsent {
         if let Some(expires) = entry.header.expires_ms() {
             self.due.insert((expires, slot));
         }
-        if let Some(series) = Series::of(&entry.header) {
+        if let Some(series) = Series::of(&entry.header.id, &entry.header.options) {
             self.series.entry(series).or_default().insert(slot);
         }
     }
@@ -165,7 +162,7 @@ impl Unsent {
         if let Some(expires) = entry.header.expires_ms() {
             self.due.remove(&(expires, slot));
         }
-        let Some(series) = Series::of(&entry.header) else {
+        let Some(series) = Series::of(&entry.header.id, &entry.header.options) else {
             return;
         };
         if let Some(slots) = self.series.get_mut(&series) {
@@ -202,7 +199,8 @@ impl Line {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     lines: [Line; 2],
-    cost: u64,
+    load: Load,
+    by_party: HashMap<Party, Load>,
     in_memory: u64,
     unstored: usize,
     /// What is in memory only.
@@ -211,14 +209,17 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// How many messages wait.
-    pub(super) fn len(&self) -> usize {
-        self.lines.iter().map(|line| line.entries.len()).sum()
+    /// How much waits.
+    pub(super) fn load(&self) -> Load {
+        self.load
     }
 
-    /// Bytes of all messages, with what each costs besides its body.
-    pub(super) fn cost(&self) -> u64 {
-        self.cost
+    /// How much waits, and how much of it from one party.
+    pub(super) fn waiting(&self, party: &Party) -> Waiting {
+        Waiting {
+            all: self.load,
+            of_sender: self.by_party.get(party).copied().unwrap_or_default(),
+        }
     }
 
     /// Bytes of bodies in memory.
@@ -246,7 +247,9 @@ impl Queue {
     /// Adds a message behind everything that has been handed over.
     pub(super) fn insert(&mut self, entry: Entry) {
         let slot = entry.slot();
-        self.cost += entry.cost();
+        self.load += entry.load();
+        let party = Party::from(&entry.header.id.sender);
+        *self.by_party.entry(party).or_default() += entry.load();
         self.in_memory += entry.in_memory();
         self.unstored += usize::from(!entry.is_stored());
         if entry.is_held() {
@@ -267,11 +270,23 @@ impl Queue {
         } else {
             self.unsent.remove(&entry);
         }
-        self.cost -= entry.cost();
+        self.load -= entry.load();
+        self.release(&entry);
         self.in_memory -= entry.in_memory();
         self.unstored -= usize::from(!entry.is_stored());
         self.held.remove(&slot);
         Some(entry)
+    }
+
+    /// Gives back its party's room.
+    fn release(&mut self, entry: &Entry) {
+        let party = Party::from(&entry.header.id.sender);
+        if let Some(load) = self.by_party.get_mut(&party) {
+            *load -= entry.load();
+            if *load == Load::default() {
+                self.by_party.remove(&party);
+            }
+        }
     }
 
     /// Since when the oldest of what is held in memory has been.
@@ -364,8 +379,8 @@ impl Queue {
     }
 
     /// What a newer message replaces: those of its key that were not handed over.
-    pub(super) fn replaced_by(&self, newer: &Header) -> Vec<Slot> {
-        let slots = Series::of(newer).and_then(|series| self.unsent.series.get(&series));
+    pub(super) fn replaced_by(&self, id: &MessageId, options: &Options) -> Vec<Slot> {
+        let slots = Series::of(id, options).and_then(|series| self.unsent.series.get(&series));
         slots.into_iter().flatten().copied().collect()
     }
 

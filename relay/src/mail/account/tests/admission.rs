@@ -4,7 +4,7 @@ use holdfast_protocol::{
     id::Lane,
     message::{
         Outcome::{Refused, Stored},
-        Refusal,
+        Priority, Refusal,
     },
 };
 
@@ -45,7 +45,7 @@ fn a_service_and_the_account_itself_may_write_and_strangers_if_the_relay_is_open
 
 #[test]
 fn a_mailbox_is_full_by_count_and_has_room_again_when_it_was_drained() {
-    let mut home = Home::with(|rules| rules.max_messages = 3);
+    let mut home = Home::with(|rules| rules.mailbox.messages = 3);
     for seq in 1..=3 {
         home.send(note(seq));
     }
@@ -63,8 +63,9 @@ fn a_mailbox_is_full_by_count_and_has_room_again_when_it_was_drained() {
 
 #[test]
 fn a_mailbox_is_full_by_bytes() {
-    let mut home = Home::with(|rules| rules.max_bytes = 1000);
+    let mut home = Home::with(|rules| rules.mailbox.bytes = 1000);
     let size = |free: u64| vec![0; (free - MESSAGE_OVERHEAD) as usize];
+    let note = |seq| note(seq).priority(Priority::High);
     assert_eq!(home.send(note(1).body(size(600))), []);
     assert_eq!(
         home.send(note(2).body(size(401))),
@@ -78,8 +79,65 @@ fn a_mailbox_is_full_by_bytes() {
 }
 
 #[test]
+fn what_matters_less_is_refused_first_and_all_that_is_taken_comes_in_order() {
+    let mut home = Home::with(|rules| rules.mailbox.messages = 20);
+    let (mut seq, mut taken) = (0, Vec::new());
+    for (priority, most) in [
+        (Priority::Low, 15),
+        (Priority::Normal, 19),
+        (Priority::High, 20),
+    ] {
+        loop {
+            seq += 1;
+            if !home.send(note(seq).priority(priority)).is_empty() {
+                break;
+            }
+            taken.push(seq);
+        }
+        assert_eq!(taken.len(), most, "{priority:?}");
+    }
+    home.commit();
+    let phone = home.attach("phone");
+    assert_eq!(home.drain(&phone), taken);
+}
+
+#[test]
+fn a_sender_has_its_share_and_all_devices_of_its_account_have_it_together() {
+    let mut home = Home::with(|rules| rules.pair.messages = 2);
+    home.allow("bob", true);
+    assert_eq!(home.send(mail("bob/pc", 1, "alice/phone")), []);
+    assert_eq!(home.send(mail("bob/tv", 1, "alice/phone")), []);
+    home.commit();
+    home.crash(0);
+    let refused = [Refused(Refusal::PairFull)];
+    assert_eq!(home.send(mail("bob/pc", 2, "alice/phone")), refused);
+    assert_eq!(home.send(mail("service/bob", 1, "alice/phone")), []);
+    assert_eq!(home.send(mail("bob/pc", 3, "alice/tablet")), []);
+    let phone = home.attach("phone");
+    assert_eq!(home.drain(&phone), [1, 1, 1]);
+    assert_eq!(home.send(mail("bob/pc", 4, "alice/phone")), []);
+}
+
+#[test]
+fn what_a_message_replaces_makes_room_for_it() {
+    let mut home = Home::with(|rules| rules.mailbox.messages = 2);
+    let keyed = |seq| note(seq).key("position");
+    home.send(keyed(1));
+    home.send(note(2));
+    assert_eq!(home.send(note(3)), [Refused(Refusal::MailboxFull)]);
+    assert_eq!(home.send(keyed(4)), []);
+    home.rules.pair.messages = 2;
+    assert_eq!(home.send(keyed(5)), []);
+    home.commit();
+    let phone = home.attach("phone");
+    assert_eq!(home.seqs(&phone), [2, 5]);
+    let full = home.send(keyed(6));
+    assert_eq!(full, [Refused(Refusal::MailboxFull)], "5 was handed over");
+}
+
+#[test]
 fn a_message_to_an_account_is_refused_as_a_whole() {
-    let mut home = Home::with(|rules| rules.max_messages = 1);
+    let mut home = Home::with(|rules| rules.mailbox.messages = 1);
     let [phone, tablet] = ["phone", "tablet"].map(|device| home.attach(device));
     home.detach(&tablet);
     home.send(mail("alice/pc", 1, "alice/tablet"));

@@ -33,14 +33,14 @@ fn giving_a_device_what_is_retained_writes_what_it_holds_too() {
 /// A refusal that is forgotten lets its message in again, after a later one was shown.
 #[test]
 fn nothing_of_a_source_is_handed_over_before_its_refusals_are_durable() {
-    let mut home = Home::with(|rules| rules.max_messages = 1);
+    let mut home = Home::with(|rules| rules.mailbox.messages = 1);
     let [phone, tablet] = ["phone", "tablet"].map(|device| home.attach(device));
     home.detach(&phone);
     home.commit();
     home.send(note(1));
     let full = [Refused(Refusal::MailboxFull)];
     assert_eq!(home.send(note(2)), full);
-    home.rules.max_messages = 10;
+    home.rules.mailbox.messages = 10;
     home.send(note(3));
     home.send(mail("alice/pc", 4, "alice/tablet"));
     assert_eq!(home.take(&tablet), [], "the refusal of 2 is not durable");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use holdfast_protocol::{
     id::{Key, Lane, MessageId, Name, Recipient, Sender},
-    message::{Ack, Gap, Options, Outcome},
+    message::{Ack, Gap, Options, Outcome, Priority},
     time::Time,
 };
 
@@ -372,6 +372,11 @@ impl Mail {
     pub(super) fn retain(mut self, key: &str) -> Self {
         self.0.options.retain = true;
         self.key(key)
+    }
+
+    pub(super) fn priority(mut self, priority: Priority) -> Self {
+        self.0.options.priority = priority;
+        self
     }
 
     pub(super) fn notify(mut self) -> Self {

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use holdfast_protocol::{
     id::{Lane, Recipient},
     limits::BULK_DELIVERY_WINDOW,
-    message::Outcome,
+    message::{Outcome, Priority},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -104,8 +104,10 @@ impl World {
         let max_messages = [3, 8, 1000][rng.random_range(0..3)];
         let held_per_device = [0, 60, 1 << 20][rng.random_range(0..3)];
         let held = [100, 1 << 20][rng.random_range(0..2)];
+        let pair = [2, 6, 1000][rng.random_range(0..3)];
         let mut home = Home::with(|rules| {
-            rules.max_messages = max_messages;
+            rules.mailbox.messages = max_messages;
+            rules.pair.messages = pair;
             rules.max_held_bytes_per_device = held_per_device;
             rules.max_held_bytes = held;
         });
@@ -183,6 +185,7 @@ impl World {
         if self.chance(30) {
             mail = mail.notify();
         }
+        mail = mail.priority(Priority::ALL[self.rng.random_range(0..3)]);
         match self.rng.random_range(0..10) {
             0 | 1 => mail.key(["k0", "k1"][self.rng.random_range(0..2)]),
             2 => mail.ttl(self.rng.random_range(1..3)),

@@ -69,11 +69,11 @@ fn one_that_was_delivered_is_answered_at_once() {
 
 #[test]
 fn one_that_was_refused_stays_refused() {
-    let mut home = Home::with(|rules| rules.max_messages = 1);
+    let mut home = Home::with(|rules| rules.mailbox.messages = 1);
     submit(&mut home, &note(1));
     let full = [Refused(Refusal::MailboxFull)];
     assert_eq!(home.send(note(2)), full);
-    home.rules.max_messages = 10;
+    home.rules.mailbox.messages = 10;
     assert_eq!(home.send(note(2)), full, "there is room now, but no is no");
     submit(&mut home, &note(3));
     home.commit();
@@ -165,7 +165,7 @@ fn a_device_that_joined_between_two_tries_does_not_hide_a_part_that_is_not_safe(
 /// What was accepted once cannot be refused any more: a device may have shown it already.
 #[test]
 fn a_message_that_some_devices_have_is_not_refused_because_another_is_full() {
-    let mut home = Home::with(|rules| rules.max_messages = 1);
+    let mut home = Home::with(|rules| rules.mailbox.messages = 1);
     let phone = home.attach("phone");
     let message = mail("alice/pc", 1, "alice");
     submit(&mut home, &message);

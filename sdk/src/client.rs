@@ -17,18 +17,13 @@ use tokio::{
 
 use crate::{
     Closed, Config, ConnectError, Detached, Event, Received, SendError, Sent, State, States,
-    allowing::Request,
-    backoff::Backoff,
     committer::{Committer, Draft},
-    desk::{Desk, Input},
+    core::{EngineConfig, Restored},
+    counter::{Counter, Notice},
     dial::Dialler,
-    driver::Driver,
-    inbox::Inbox,
-    itinerary::Itinerary,
-    outbox::Outbox,
-    search::Search,
+    driver::{Driver, Parts},
     state::Board,
-    storage::{Origin, Restored, Storage},
+    storage::{Origin, Storage},
 };
 
 /// What a message asks for besides delivery.
@@ -62,7 +57,7 @@ struct Shared {
     me: Sender,
     epoch: u64,
     committer: Committer,
-    inputs: mpsc::UnboundedSender<Input>,
+    notices: mpsc::UnboundedSender<Notice>,
     board: Arc<Board>,
     events: Mutex<mpsc::UnboundedReceiver<Event>>,
     driver: Mutex<Option<JoinHandle<()>>>,
@@ -71,7 +66,7 @@ struct Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         // Fails only if the driver has ended already.
-        let _ = self.inputs.send(Input::Close);
+        let _ = self.notices.send(Notice::Close);
     }
 }
 
@@ -104,59 +99,53 @@ impl Client {
         };
         let opening =
             tokio::task::spawn_blocking(move || Storage::open(directory.as_deref(), &origin));
-        let (storage, restored) = opening
+        let (storage, origin, restored) = opening
             .await
             .map_err(|error| storage_error(&config, &error))??;
         let session = ClientConfig {
             agent,
-            outbox: restored.origin.outbox,
-            inbox: restored.origin.inbox,
+            outbox: origin.outbox,
+            inbox: origin.inbox,
             pings: config.pings,
         };
-        let dialler = Dialler::new(&credentials, config.dial_timeout, session)?;
-        Self::start(&config, me, dialler, storage, restored)
+        let dialler = Dialler::new(&credentials, config.dial_timeout)?;
+        Self::start(&config, me, session, dialler, storage, restored)
     }
 
     fn start(
         config: &Config,
         me: Sender,
+        session: ClientConfig,
         dialler: Dialler,
         storage: Storage,
         restored: Restored,
     ) -> Result<Self, ConnectError> {
-        let (inputs, said) = mpsc::unbounded_channel();
+        let (notices, said) = mpsc::unbounded_channel();
         let (shown, events) = mpsc::unbounded_channel();
-        let (committer, thread) = Committer::start(storage, inputs.clone())
+        let (committer, thread) = Committer::start(storage, notices.clone())
             .map_err(|error| storage_error(config, &error))?;
         let board = Arc::new(Board::new());
-        let search = Search::new(
+        let epoch = session.outbox;
+        let engine = EngineConfig {
+            allocators: config.allocators.clone(),
+            session,
+            retry: config.retry,
+            seed: config.retry.seed.unwrap_or_else(rand::random),
+        };
+        let parts = Parts {
             dialler,
-            Itinerary::new(config.allocators.clone(), restored.relays),
-            Backoff::new(config.retry),
-            board.clone(),
-            committer.clone(),
-        );
-        let desk = Desk::new(
-            Outbox::new(restored.tails),
-            Inbox::new(restored.marks),
-            committer.clone(),
-            board.clone(),
-            inputs.clone(),
-            shown,
-        );
-        let driver = Driver {
-            search,
-            desk,
-            inputs: said,
+            counter: Counter::new(board.clone(), notices.clone(), shown),
+            notices: said,
             board: board.clone(),
             committer: committer.clone(),
             storage: thread,
         };
+        let driver = Driver::new(engine, restored, parts);
         let shared = Shared {
             me,
-            epoch: restored.origin.outbox,
+            epoch,
             committer,
-            inputs,
+            notices,
             board,
             events: Mutex::new(events),
             driver: Mutex::new(Some(tokio::spawn(driver.run()))),
@@ -222,12 +211,12 @@ impl Client {
     /// [`Closed`] when the client is closed first: ask again with the next one.
     pub async fn allow(&self, account: &Name, allowed: bool) -> Result<(), Closed> {
         let (reply, made) = oneshot::channel();
-        let request = Request {
+        let request = Notice::Allow {
             account: account.clone(),
             allowed,
             reply,
         };
-        let asked = self.shared.inputs.send(Input::Allow(request));
+        let asked = self.shared.notices.send(request);
         asked.map_err(|_| Closed)?;
         made.await.map_err(|_| Closed)
     }
@@ -255,7 +244,7 @@ impl Client {
     pub fn reconnect(&self) {
         self.shared.board.hurry();
         // Fails only if the client is closed.
-        let _ = self.shared.inputs.send(Input::Reconnect);
+        let _ = self.shared.notices.send(Notice::Reconnect);
     }
 
     /// The address the relay saw the last ping come from.
@@ -273,7 +262,7 @@ impl Client {
     /// directory; handles that wait for an answer get [`Unsent::Closed`](crate::Unsent::Closed).
     pub async fn close(&self) {
         // Fails only if the driver has ended already.
-        let _ = self.shared.inputs.send(Input::Close);
+        let _ = self.shared.notices.send(Notice::Close);
         let mut driver = self.shared.driver.lock().await;
         if let Some(handle) = driver.as_mut() {
             // Fails only if the runtime is being shut down; then it has ended, too.

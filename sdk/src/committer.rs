@@ -9,16 +9,15 @@ use std::{io, sync::Arc, thread};
 use bytes::Bytes;
 use holdfast_protocol::{
     id::{Lane, Recipient},
-    message::{Options, Outcome, RelayAddress},
+    message::{Options, Outcome},
 };
 use redb::Durability;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::{
-    desk::Input,
+    core::{Entry, Job, Load, Mark},
+    counter::Notice,
     error::SendError,
-    inbox::Mark,
-    outbox::{Entry, Load},
     storage::{Changes, Storage, StorageError},
 };
 
@@ -51,46 +50,42 @@ pub(crate) struct Appended {
 type Taken = (u64, watch::Receiver<Option<Outcome>>);
 
 #[derive(Debug)]
-enum Job {
+enum Task {
+    /// The app's.
     Append {
         draft: Draft,
         permit: OwnedSemaphorePermit,
         taken: oneshot::Sender<Result<Taken, SendError>>,
     },
-    Forget {
-        lane: Lane,
-        seq: u64,
-    },
-    Mark(Mark),
-    Remember(Vec<RelayAddress>),
-    Load(Load),
+    /// The engine's.
+    Do(Job),
 }
 
 /// How the rest of the client reaches the thread.
 #[derive(Clone, Debug)]
 pub(crate) struct Committer {
-    jobs: mpsc::UnboundedSender<Option<Job>>,
+    jobs: mpsc::UnboundedSender<Option<Task>>,
     permits: Arc<Semaphore>,
 }
 
 impl Committer {
-    /// Starts the thread; it reports to the driver through `inputs`. It ends when told to, or when
-    /// the last handle is gone; [`Input::Ended`] is the last it says.
+    /// Starts the thread; it reports to the driver through `notices`. It ends when told to, or when
+    /// the last handle is gone; [`Notice::Ended`] is the last it says.
     pub(crate) fn start(
         storage: Storage,
-        inputs: mpsc::UnboundedSender<Input>,
+        notices: mpsc::UnboundedSender<Notice>,
     ) -> io::Result<(Self, thread::JoinHandle<()>)> {
         let (jobs, queue) = mpsc::unbounded_channel();
         let thread = Thread {
             storage,
             queue,
-            inputs,
+            notices,
             unsynced: false,
         };
         let handle = thread::Builder::new()
             .name("holdfast-storage".to_owned())
             .spawn(move || {
-                let _farewell = Farewell(thread.inputs.clone());
+                let _farewell = Farewell(thread.notices.clone());
                 thread.run();
             })?;
         let permits = Arc::new(Semaphore::new(WAITING_BYTES));
@@ -104,7 +99,7 @@ impl Committer {
         let permit = permits.acquire_many_owned(bytes).await;
         let permit = permit.map_err(|_| SendError::Closed)?;
         let (taken, answer) = oneshot::channel();
-        self.job(Job::Append {
+        self.ask(Task::Append {
             draft,
             permit,
             taken,
@@ -112,24 +107,9 @@ impl Committer {
         answer.await.map_err(|_| SendError::Closed)?
     }
 
-    /// Takes a message out of the outbox, some time.
-    pub(crate) fn forget(&self, lane: Lane, seq: u64) {
-        self.job(Job::Forget { lane, seq });
-    }
-
-    /// Writes a mark; [`Input::Marked`] says when it is on the disk.
-    pub(crate) fn mark(&self, mark: Mark) {
-        self.job(Job::Mark(mark));
-    }
-
-    /// Remembers where an allocator said to connect.
-    pub(crate) fn remember(&self, relays: Vec<RelayAddress>) {
-        self.job(Job::Remember(relays));
-    }
-
-    /// Reads from the outbox; [`Input::Loaded`] brings it.
-    pub(crate) fn load(&self, load: Load) {
-        self.job(Job::Load(load));
+    /// Does a job of the engine's; [`Notice::Marked`] and [`Notice::Loaded`] tell.
+    pub(crate) fn store(&self, job: Job) {
+        self.ask(Task::Do(job));
     }
 
     /// Ends the thread when it has done what was asked before.
@@ -139,27 +119,27 @@ impl Committer {
         let _ = self.jobs.send(None);
     }
 
-    fn job(&self, job: Job) {
-        // Fails only if the thread has ended; dropping the job tells whoever waits for it.
-        let _ = self.jobs.send(Some(job));
+    fn ask(&self, task: Task) {
+        // Fails only if the thread has ended; dropping the task tells whoever waits for it.
+        let _ = self.jobs.send(Some(task));
     }
 }
 
 /// Tells the driver that the thread has ended, however it did.
-struct Farewell(mpsc::UnboundedSender<Input>);
+struct Farewell(mpsc::UnboundedSender<Notice>);
 
 impl Drop for Farewell {
     fn drop(&mut self) {
         // Fails only if the driver is gone; then nobody wants to know.
-        let _ = self.0.send(Input::Ended);
+        let _ = self.0.send(Notice::Ended);
     }
 }
 
 /// The thread's side.
 struct Thread {
     storage: Storage,
-    queue: mpsc::UnboundedReceiver<Option<Job>>,
-    inputs: mpsc::UnboundedSender<Input>,
+    queue: mpsc::UnboundedReceiver<Option<Task>>,
+    notices: mpsc::UnboundedSender<Notice>,
     /// Whether something was committed that the disk does not have yet.
     unsynced: bool,
 }
@@ -170,7 +150,7 @@ impl Thread {
             let (batch, last) = self.batch(first);
             if let Err(error) = self.work(batch) {
                 tracing::error!(%error, "the storage failed");
-                self.report(Input::Failed(error.to_string()));
+                self.report(Notice::Failed(error.to_string()));
                 return;
             }
             if last {
@@ -183,7 +163,7 @@ impl Thread {
     }
 
     /// What waits in the queue, and whether the end was among it.
-    fn batch(&mut self, first: Job) -> (Vec<Job>, bool) {
+    fn batch(&mut self, first: Task) -> (Vec<Task>, bool) {
         let mut batch = vec![first];
         while batch.len() < BATCH {
             match self.queue.try_recv() {
@@ -195,37 +175,39 @@ impl Thread {
         (batch, false)
     }
 
-    fn work(&mut self, batch: Vec<Job>) -> Result<(), StorageError> {
+    fn work(&mut self, batch: Vec<Task>) -> Result<(), StorageError> {
         let (mut news, mut loads) = (Vec::new(), Vec::new());
         if let Err(error) = self.commit(batch, &mut news, &mut loads) {
             news.into_iter().for_each(|news: News| news.fail(&error));
             return Err(error);
         }
         for news in news {
-            if let Some(input) = news.tell() {
-                self.report(input);
+            if let Some(notice) = news.tell() {
+                self.report(notice);
             }
         }
         for load in loads {
             let loaded = self.storage.load(load)?;
-            self.report(Input::Loaded(loaded));
+            self.report(Notice::Loaded(loaded));
         }
         Ok(())
     }
 
     fn commit(
         &mut self,
-        batch: Vec<Job>,
+        batch: Vec<Task>,
         news: &mut Vec<News>,
         loads: &mut Vec<Load>,
     ) -> Result<(), StorageError> {
-        let only_reads = batch.iter().all(|job| matches!(job, Job::Load(_)));
-        let urgent = batch.iter().any(Job::is_urgent);
+        let only_reads = batch
+            .iter()
+            .all(|task| matches!(task, Task::Do(Job::Load(_))));
+        let urgent = batch.iter().any(Task::is_urgent);
         let changes = (!only_reads).then(|| self.storage.begin()).transpose()?;
-        for job in batch {
-            match (job, &changes) {
-                (Job::Load(load), _) => loads.push(load),
-                (job, Some(changes)) => news.extend(job.apply(changes)?),
+        for task in batch {
+            match (task, &changes) {
+                (Task::Do(Job::Load(load)), _) => loads.push(load),
+                (task, Some(changes)) => news.extend(task.apply(changes)?),
                 (_, None) => {}
             }
         }
@@ -247,18 +229,18 @@ impl Thread {
         self.storage.begin()?.commit(Durability::Immediate)
     }
 
-    fn report(&self, input: Input) {
+    fn report(&self, notice: Notice) {
         // Fails only if the driver is gone; then nobody wants to know.
-        let _ = self.inputs.send(input);
+        let _ = self.notices.send(notice);
     }
 }
 
-impl Job {
-    /// Whether it must be on the disk at once. The removal of an answered message is not
-    /// worth a sync of its own: if it is undone by a crash, the message is sent again, and the relay
-    /// knows it by its number.
+impl Task {
     fn is_urgent(&self) -> bool {
-        !matches!(self, Self::Forget { .. } | Self::Load(_))
+        match self {
+            Self::Append { .. } => true,
+            Self::Do(job) => job.is_urgent(),
+        }
     }
 
     fn apply(self, changes: &Changes) -> Result<Option<News>, StorageError> {
@@ -268,10 +250,10 @@ impl Job {
                 permit,
                 taken,
             } => append(changes, draft, permit, taken).map(Some),
-            Self::Forget { lane, seq } => changes.forget(lane, seq).map(|()| None),
-            Self::Mark(mark) => changes.mark(&mark).map(|()| Some(News::Marked(mark))),
-            Self::Remember(relays) => changes.remember(&relays).map(|()| None),
-            Self::Load(_) => Ok(None),
+            Self::Do(Job::Forget { lane, seq }) => changes.forget(lane, seq).map(|()| None),
+            Self::Do(Job::Mark(mark)) => changes.mark(&mark).map(|()| Some(News::Marked(mark))),
+            Self::Do(Job::Remember(relays)) => changes.remember(&relays).map(|()| None),
+            Self::Do(Job::Load(_)) => Ok(None),
         }
     }
 }
@@ -286,15 +268,15 @@ enum News {
 }
 
 impl News {
-    fn tell(self) -> Option<Input> {
+    fn tell(self) -> Option<Notice> {
         match self {
             Self::Appended { appended, taken } => {
                 let answers = appended.answer.subscribe();
                 // Fails if the app no longer waits; the message is sent all the same.
                 let _ = taken.send(Ok((appended.entry.seq, answers)));
-                Some(Input::Appended(appended))
+                Some(Notice::Appended(appended))
             }
-            Self::Marked(mark) => Some(Input::Marked(mark)),
+            Self::Marked(mark) => Some(Notice::Marked(mark)),
         }
     }
 
@@ -382,17 +364,17 @@ mod tests {
     fn committer() -> (
         Committer,
         Thread,
-        mpsc::UnboundedReceiver<Input>,
+        mpsc::UnboundedReceiver<Notice>,
         Arc<Meter>,
     ) {
         let disk = Disk::default();
         let meter = disk.meter.clone();
         let (jobs, queue) = mpsc::unbounded_channel();
-        let (inputs, said) = mpsc::unbounded_channel();
+        let (notices, said) = mpsc::unbounded_channel();
         let thread = Thread {
             storage: Storage::on(disk),
             queue,
-            inputs,
+            notices,
             unsynced: false,
         };
         let permits = Arc::new(Semaphore::new(WAITING_BYTES));
@@ -443,7 +425,7 @@ mod tests {
         let syncs = meter.syncs.load(Ordering::SeqCst) - before;
         assert!(syncs < 10, "{syncs} syncs");
         for seq in 1..=500 {
-            let Some(Input::Appended(appended)) = said.recv().await else {
+            let Some(Notice::Appended(appended)) = said.recv().await else {
                 panic!("the driver was not told of {seq}");
             };
             assert_eq!(appended.entry.seq, seq);
@@ -460,7 +442,7 @@ mod tests {
         };
         let first = send(&committer);
         queued(&thread, 1).await;
-        committer.load(load);
+        committer.store(Job::Load(load));
         let second = send(&committer);
         queued(&thread, 3).await;
         committer.stop();
@@ -470,8 +452,8 @@ mod tests {
         let mut told = 0;
         loop {
             match said.recv().await.unwrap() {
-                Input::Appended(_) => told += 1,
-                Input::Loaded(loaded) => {
+                Notice::Appended(_) => told += 1,
+                Notice::Loaded(loaded) => {
                     assert_eq!(loaded.through, told);
                     assert_eq!(loaded.entries.len() as u64, told);
                     return;
@@ -490,7 +472,7 @@ mod tests {
         run(thread).await;
         let answer = sending.await.unwrap();
         assert!(matches!(answer, Err(SendError::Storage(_))), "{answer:?}");
-        assert!(matches!(said.recv().await, Some(Input::Failed(_))));
+        assert!(matches!(said.recv().await, Some(Notice::Failed(_))));
         let late = committer.append(draft("late")).await;
         assert_eq!(late.err(), Some(SendError::Closed));
     }

@@ -1,5 +1,5 @@
-//! One attempt at one address: a connection, proof of who answers there, and then a session with a
-//! relay or an answer from an allocator.
+//! One attempt at one address: a connection, proof of who answers there, and then a wire to a relay or
+//! an answer from an allocator.
 
 use std::{
     io,
@@ -10,11 +10,9 @@ use std::{
 
 use holdfast_protocol::{
     allocation::{Allocation, Locate},
-    client::ClientConfig,
     close::{CloseCode, Violation},
     id::{Identity, TrustDomain},
     limits::{MAX_BULK_BODY, MAX_HEADER},
-    message::Welcome,
     version,
 };
 use holdfast_transport::{
@@ -29,10 +27,20 @@ use holdfast_transport::{
 use quinn::{Connection, Endpoint, crypto::rustls::QuicClientConfig};
 use tokio::time::timeout;
 
-use crate::{failure::Failure, itinerary::Stop, session::Session};
+use crate::core::{Failure, Stop, advice};
 
 /// How long the sockets may take to say goodbye to the other side.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What came of an attempt.
+pub(crate) enum Dialled {
+    /// A relay takes a session over this.
+    Relay(Box<Wire>),
+    /// An allocator has answered.
+    Allocator(Allocation),
+    /// It failed.
+    Nobody(Failure),
+}
 
 /// Makes connections.
 pub(crate) struct Dialler {
@@ -41,7 +49,6 @@ pub(crate) struct Dialler {
     to_allocators: Arc<QuicClientConfig>,
     trust_domain: TrustDomain,
     patience: Duration,
-    session: ClientConfig,
 }
 
 impl Dialler {
@@ -49,7 +56,6 @@ impl Dialler {
     pub(crate) fn new(
         credentials: &Credentials,
         patience: Duration,
-        session: ClientConfig,
     ) -> Result<Self, CredentialError> {
         Ok(Self {
             sockets: Sockets::default(),
@@ -57,47 +63,31 @@ impl Dialler {
             to_allocators: credentials.client(version::ALLOCATION)?,
             trust_domain: credentials.trust_domain().clone(),
             patience,
-            session,
         })
     }
 
-    /// Opens a session with a relay.
-    pub(crate) async fn attach(&mut self, stop: &Stop) -> Result<(Session, Welcome), Failure> {
+    /// Dials a relay. Dropping the future gives up.
+    pub(crate) fn dial(&mut self, stop: Stop) -> impl Future<Output = Dialled> + use<> {
         let who = format!("relay {} at {}", stop.relay, stop.address);
-        let tls = self.to_relays.clone();
-        let connection = self.connect(&who, tls, stop.address).await?;
-        self.expect(&who, &connection, |identity| {
-            *identity == Identity::Relay(stop.relay.clone())
-        })?;
-        let failure = |ending| Failure::from_ending(&who, &ending);
-        let wire = Wire::open(connection, MAX_HEADER + MAX_BULK_BODY);
-        let wire = wire.await.map_err(failure)?;
-        let greeted = Session::greet(wire, self.session.clone());
-        greeted.await.map_err(failure)
+        let attempt = self.attempt(who, self.to_relays.clone(), stop.address);
+        async move {
+            let relay = Identity::Relay(stop.relay);
+            match attempt.reach(&relay).await {
+                Ok(wire) => Dialled::Relay(Box::new(wire)),
+                Err(failure) => Dialled::Nobody(failure),
+            }
+        }
     }
 
-    /// Asks an allocator where to connect.
-    pub(crate) async fn ask(&mut self, allocator: SocketAddr) -> Result<Allocation, Failure> {
+    /// Asks an allocator where to connect. Dropping the future gives up.
+    pub(crate) fn ask(&mut self, allocator: SocketAddr) -> impl Future<Output = Dialled> + use<> {
         let who = format!("the allocator at {allocator}");
-        let tls = self.to_allocators.clone();
-        let connection = self.connect(&who, tls, allocator).await?;
-        self.expect(&who, &connection, |identity| {
-            matches!(identity, Identity::Allocator(_))
-        })?;
-        let question = Locate { account: None };
-        let asked = exchange::ask::<_, Allocation>(&connection, &question);
-        let answer = timeout(self.patience, asked).await;
-        // A stream that breaks off says less than the connection it broke off with.
-        let reason = connection.close_reason();
-        close(&connection, &goodbye());
-        match answer {
-            Ok(Ok(allocation)) => Ok(allocation),
-            Ok(Err(ExchangeError::Ended(ending))) => {
-                let ending = reason.map_or(ending, Ending::from);
-                Err(Failure::from_ending(&who, &ending))
+        let attempt = self.attempt(who, self.to_allocators.clone(), allocator);
+        async move {
+            match attempt.ask().await {
+                Ok(allocation) => Dialled::Allocator(allocation),
+                Err(failure) => Dialled::Nobody(failure),
             }
-            Ok(Err(error)) => Err(Failure::Unreachable(format!("{who}: {error}"))),
-            Err(_) => Err(Failure::Unreachable(format!("{who}: no answer in time"))),
         }
     }
 
@@ -111,27 +101,75 @@ impl Dialler {
         }
     }
 
-    async fn connect(
-        &mut self,
-        who: &str,
-        tls: Arc<QuicClientConfig>,
-        address: SocketAddr,
-    ) -> Result<Connection, Failure> {
-        let socket = self.sockets.toward(address).map_err(|error| {
+    fn attempt(&mut self, who: String, tls: Arc<QuicClientConfig>, address: SocketAddr) -> Attempt {
+        Attempt {
+            socket: self.sockets.toward(address).cloned(),
+            who,
+            tls,
+            address,
+            trust_domain: self.trust_domain.clone(),
+            patience: self.patience,
+        }
+    }
+}
+
+/// One attempt at one address.
+struct Attempt {
+    who: String,
+    socket: io::Result<Endpoint>,
+    tls: Arc<QuicClientConfig>,
+    address: SocketAddr,
+    trust_domain: TrustDomain,
+    patience: Duration,
+}
+
+impl Attempt {
+    async fn reach(self, relay: &Identity) -> Result<Wire, Failure> {
+        let connection = self.connect().await?;
+        self.expect(&connection, |identity| identity == relay)?;
+        let wire = Wire::open(connection, MAX_HEADER + MAX_BULK_BODY).await;
+        wire.map_err(|ending| Failure::from_ending(&self.who, &ending))
+    }
+
+    async fn ask(self) -> Result<Allocation, Failure> {
+        let connection = self.connect().await?;
+        self.expect(&connection, |identity| {
+            matches!(identity, Identity::Allocator(_))
+        })?;
+        let question = Locate { account: None };
+        let asked = exchange::ask::<_, Allocation>(&connection, &question);
+        let answer = timeout(self.patience, asked).await;
+        // A stream that breaks off says less than the connection it broke off with.
+        let reason = connection.close_reason();
+        close(&connection, &goodbye());
+        let who = self.who;
+        match answer {
+            Ok(Ok(allocation)) => Ok(allocation),
+            Ok(Err(ExchangeError::Ended(ending))) => {
+                let ending = reason.map_or(ending, Ending::from);
+                Err(Failure::from_ending(&who, &ending))
+            }
+            Ok(Err(error)) => Err(Failure::Unreachable(format!("{who}: {error}"))),
+            Err(_) => Err(Failure::Unreachable(format!("{who}: no answer in time"))),
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, Failure> {
+        let who = &self.who;
+        let socket = self.socket.as_ref().map_err(|error| {
             Failure::Unreachable(format!("{who}: no socket could be opened: {error}"))
         })?;
-        let connecting = endpoint::dial(socket, tls, address, &self.trust_domain)
-            .map_err(|ending| Failure::from_ending(&who, &ending))?;
+        let connecting = endpoint::dial(socket, self.tls.clone(), self.address, &self.trust_domain)
+            .map_err(|ending| Failure::from_ending(who, &ending))?;
         match timeout(self.patience, connecting).await {
             Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(Failure::from_handshake(&who, error)),
+            Ok(Err(error)) => Err(handshake_failure(who, error)),
             Err(_) => Err(Failure::Unreachable(format!("{who}: no answer in time"))),
         }
     }
 
     fn expect(
         &self,
-        who: &str,
         connection: &Connection,
         right: impl Fn(&Identity) -> bool,
     ) -> Result<(), Failure> {
@@ -142,8 +180,20 @@ impl Dialler {
         };
         close(connection, &violation);
         Err(Failure::Untrusted(format!(
-            "{who}: {violation}; its operator has to see to its certificate"
+            "{}: {violation}; its operator has to see to its certificate",
+            self.who
         )))
+    }
+}
+
+/// What the failure of a handshake means: if we sent the alert, it was we who did not trust.
+fn handshake_failure(who: &str, error: quinn::ConnectionError) -> Failure {
+    let ours = matches!(error, quinn::ConnectionError::TransportError(_));
+    match Ending::from(error) {
+        ending @ Ending::Handshake { .. } if ours => {
+            Failure::Untrusted(format!("{who}: {ending}; {}", advice(&ending)))
+        }
+        ending => Failure::from_ending(&who, &ending),
     }
 }
 

@@ -1,177 +1,200 @@
-//! The one future that does the client's network I/O. It only selects: between the session (or the
-//! search for one) and what the app and the storage say.
-//!
-//! ```text
-//!              found                  closed, failed
-//!  searching ─────────> serving ──────────────────────> stopped
-//!      ^ ^                │ │                              ^
-//!      │ └─ lost, go away ┘ │ superseded                   │
-//!      │                    v                              │
-//!      └─── reconnect ─── parked ──────── closed, failed ──┘
-//! ```
+//! The one future that does the client's network I/O. It decides nothing: it tells the
+//! [engine](crate::core) what happened, and does what the engine says.
 
-use std::{pin::pin, sync::Arc, thread};
+use std::{pin::Pin, sync::Arc, thread};
 
-use holdfast_protocol::message::GoAway;
-use holdfast_transport::Ending;
-use tokio::sync::mpsc;
+use holdfast_protocol::time::Time;
+use holdfast_transport::{
+    Ending,
+    wire::{Incoming, Wire},
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
 
 use crate::{
     committer::Committer,
-    desk::{Course, Desk, Input},
-    search::{Found, Search, Superseded},
-    session::Session,
+    core::{Engine, EngineConfig, Input, Output, Restored},
+    counter::{Counter, Notice},
+    dial::{Dialled, Dialler},
     state::{Board, State},
 };
 
+/// What was dialled or asked, under way.
+type Errand = Pin<Box<dyn Future<Output = Dialled> + Send>>;
+
 /// Everything a client does in the background.
 pub(crate) struct Driver {
-    pub(crate) search: Search,
-    pub(crate) desk: Desk,
-    pub(crate) inputs: mpsc::UnboundedReceiver<Input>,
+    engine: Engine,
+    /// The engine's time starts here.
+    origin: Instant,
+    parts: Parts,
+    errand: Option<Errand>,
+    wire: Option<Wire>,
+    /// Everything that was queued is to leave before anything is read.
+    flushing: bool,
+}
+
+/// What a driver works with.
+pub(crate) struct Parts {
+    pub(crate) dialler: Dialler,
+    pub(crate) counter: Counter,
+    pub(crate) notices: mpsc::UnboundedReceiver<Notice>,
     pub(crate) board: Arc<Board>,
     pub(crate) committer: Committer,
     pub(crate) storage: thread::JoinHandle<()>,
 }
 
-/// What comes next.
-enum Turn {
-    Search,
-    Serve(Box<Found>),
-    Park,
-    Stop(State, Option<Box<Session>>),
-}
-
-/// How a session came to its end.
-enum End {
-    Lost(Ending),
-    SentAway(GoAway),
-    Course(Course),
-}
-
 impl Driver {
+    pub(crate) fn new(config: EngineConfig, restored: Restored, parts: Parts) -> Self {
+        Self {
+            engine: Engine::new(config, restored, Time::ZERO),
+            origin: Instant::now(),
+            parts,
+            errand: None,
+            wire: None,
+            flushing: false,
+        }
+    }
+
     /// Runs until the app closes the client, or the storage fails.
     pub(crate) async fn run(mut self) {
-        let mut turn = Turn::Search;
         loop {
-            turn = match turn {
-                Turn::Search => self.search().await,
-                Turn::Serve(found) => self.serve(*found).await,
-                Turn::Park => self.park().await,
-                Turn::Stop(state, session) => return self.stop(state, session).await,
+            let input = match self.obey() {
+                None => self.next().await,
+                Some(Said::More(input)) => input,
+                Some(Said::Stopped(state)) => return self.parts.stop(state).await,
             };
+            if let Some(wire) = &self.wire {
+                self.engine.set_backlog(wire.backlog());
+            }
+            let now = Time::at(self.origin.elapsed());
+            self.engine.handle(now, input);
         }
     }
 
-    async fn search(&mut self) -> Turn {
-        match self.find().await {
-            Ok(Ok(found)) => Turn::Serve(Box::new(found)),
-            Ok(Err(Superseded)) => Turn::Park,
-            Err(course) => self.steer(course, None).await,
-        }
-    }
-
-    async fn find(&mut self) -> Result<Result<Found, Superseded>, Course> {
-        let mut finding = pin!(self.search.find());
-        loop {
-            tokio::select! {
-                found = &mut finding => return Ok(found),
-                input = self.inputs.recv() => hold(&mut self.desk, input)?,
+    /// Does what the engine says, until it says nothing more or there is something to tell it.
+    fn obey(&mut self) -> Option<Said> {
+        while let Some(output) = self.engine.poll() {
+            let Some(output) = self.parts.counter.tell(output) else {
+                continue;
+            };
+            if let Some(said) = self.carry_out(output) {
+                return Some(said);
             }
         }
+        None
     }
 
-    async fn serve(&mut self, found: Found) -> Turn {
-        let Found {
-            mut session,
-            relay,
-            welcome,
-        } = found;
-        self.desk.begin_session();
-        self.board.set_max_body(welcome.max_body as usize);
-        self.board.publish(State::Attached {
-            relay: relay.clone(),
-        });
-        let end = self.converse(&mut session).await;
-        self.desk.end_session();
-        match end {
-            End::Lost(ending) => match self.search.lost(&relay, &ending, session.age()) {
-                Ok(()) => Turn::Search,
-                Err(Superseded) => Turn::Park,
-            },
-            End::SentAway(go_away) => {
-                self.search.sent_away(&go_away.successors, session.age());
-                session.leave().await;
-                Turn::Search
-            }
-            End::Course(course) => self.steer(course, Some(Box::new(session))).await,
+    fn carry_out(&mut self, output: Output) -> Option<Said> {
+        match output {
+            Output::Dial(stop) => self.errand = Some(Box::pin(self.parts.dialler.dial(stop))),
+            Output::Ask(address) => self.errand = Some(Box::pin(self.parts.dialler.ask(address))),
+            Output::Abandon => self.errand = None,
+            Output::Store(job) => self.parts.committer.store(job),
+            Output::Shut => self.parts.committer.stop(),
+            Output::Stopped(state) => return Some(Said::Stopped(state)),
+            output => return self.speak(output),
         }
+        None
     }
 
-    async fn converse(&mut self, session: &mut Session) -> End {
-        loop {
-            self.desk.serve(session);
-            tokio::select! {
-                event = session.next() => match event.map(|event| self.desk.hear(event)) {
-                    Ok(None) => {}
-                    Ok(Some(go_away)) => return End::SentAway(go_away),
-                    Err(ending) => return End::Lost(ending),
-                },
-                input = self.inputs.recv() => if let Err(course) = hold(&mut self.desk, input) {
-                    return End::Course(course);
+    /// Says something to the relay.
+    fn speak(&mut self, output: Output) -> Option<Said> {
+        let wire = self.wire.as_mut()?;
+        match output {
+            Output::Control(bytes) => wire.control(bytes),
+            Output::Bulk(frame) => wire.bulk(frame),
+            Output::Datagram(ping) => {
+                if let Err(error) = wire.datagram(ping) {
+                    self.wire = None;
+                    let why = format!("a ping could not be sent: {error}");
+                    return Some(Said::More(Input::Ended(Ending::Lost(why))));
                 }
             }
-        }
-    }
-
-    async fn park(&mut self) -> Turn {
-        self.board.publish(State::Superseded);
-        loop {
-            let input = self.inputs.recv().await;
-            if let Err(course) = hold(&mut self.desk, input) {
-                return self.steer(course, None).await;
+            Output::Flush => self.flushing = true,
+            Output::Close(violation) => {
+                wire.close(&violation);
+                self.wire = None;
             }
+            _ => {}
+        }
+        None
+    }
+
+    /// Waits for what happens next.
+    async fn next(&mut self) -> Input {
+        let deadline = self.engine.deadline();
+        let due = deadline.map(|due| self.origin + due.since_origin());
+        tokio::select! {
+            dialled = errand(&mut self.errand) => self.arrive(dialled),
+            input = listen(&mut self.wire, &mut self.flushing) => input,
+            Some(notice) = self.parts.notices.recv() => self.parts.counter.take(notice),
+            () = sleep_until(due.unwrap_or(self.origin)), if due.is_some() => Input::Timeout,
         }
     }
 
-    async fn steer(&mut self, course: Course, session: Option<Box<Session>>) -> Turn {
-        let state = match course {
-            Course::Reconnect => {
-                self.search.hurry();
-                if let Some(session) = session {
-                    session.leave().await;
-                }
-                return Turn::Search;
+    fn arrive(&mut self, dialled: Dialled) -> Input {
+        match dialled {
+            Dialled::Relay(wire) => {
+                self.wire = Some(*wire);
+                self.flushing = false;
+                Input::Connected
             }
-            Course::Close => State::Closed,
-            Course::Fail(why) => State::Failed { why },
-        };
-        Turn::Stop(state, session)
+            Dialled::Allocator(allocation) => Input::Allocated(allocation),
+            Dialled::Nobody(failure) => Input::DialFailed(failure),
+        }
     }
+}
 
-    /// Ends everything. What the app was told is done is remembered and acknowledged before.
-    async fn stop(mut self, state: State, session: Option<Box<Session>>) {
-        self.committer.stop();
-        while !self.desk.has_ended() {
-            let Some(input) = self.inputs.recv().await else {
-                break;
-            };
-            // Nothing that is said now changes the course.
-            let _ = self.desk.take(input);
-        }
-        if let Some(mut session) = session {
-            self.desk.acknowledge(&mut session);
-            session.leave().await;
-        }
-        self.search.close().await;
+/// What came of doing what the engine said.
+enum Said {
+    /// This is to be told to it.
+    More(Input),
+    /// It has ended.
+    Stopped(State),
+}
+
+impl Parts {
+    /// Ends everything.
+    async fn stop(self, state: State) {
+        self.dialler.close().await;
         // The thread has said its last word, so this does not wait; if it panicked, it has said so.
         let _ = self.storage.join();
         self.board.publish(state);
     }
 }
 
-/// Lets the desk take an input, and goes on unless it asks for another course. That no input can come
-/// any more means that the client is gone.
-fn hold(desk: &mut Desk, input: Option<Input>) -> Result<(), Course> {
-    input.map_or(Err(Course::Close), |input| desk.take(input))
+/// Waits for what was dialled or asked; for ever, if nothing was. Cancel safe.
+async fn errand(errand: &mut Option<Errand>) -> Dialled {
+    match errand {
+        Some(dialling) => {
+            let dialled = dialling.await;
+            *errand = None;
+            dialled
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for what the relay says, and writes meanwhile; for ever, if there is none. Cancel safe.
+async fn listen(connected: &mut Option<Wire>, flushing: &mut bool) -> Input {
+    let Some(wire) = connected else {
+        return std::future::pending().await;
+    };
+    let heard = if *flushing {
+        wire.flush().await.map(|()| Input::Flushed)
+    } else {
+        wire.next().await.map(|incoming| match incoming {
+            Incoming::Control(bytes) => Input::Control(bytes),
+            Incoming::Bulk(bytes) => Input::Bulk(bytes),
+            Incoming::Datagram(bytes) => Input::Datagram(bytes),
+        })
+    };
+    *flushing = false;
+    heard.unwrap_or_else(|ending| {
+        *connected = None;
+        Input::Ended(ending)
+    })
 }

@@ -34,35 +34,30 @@
 //!
 //! # How it is made
 //!
-//! The handle ([`Client`]) talks to one driver task and one thread that writes:
+//! The handle ([`Client`]) talks to one driver task and one thread that writes. The driver decides
+//! nothing: it carries what happens to an engine, and does what the engine says.
 //!
 //! ```text
-//!          send                      committer ── storage (redb: outbox, marks)
-//!   app ─ client ─────────────────────┘  │
-//!    ^      │ done, allow, close         │ on disk
-//!    │      v                            v
-//!    └── driver ─ desk ─ outbox, inbox, receipts, allowing     what to do (pure)
-//!           ├─── session ─ the protocol's client over a wire   with a relay
-//!           └─── search ── itinerary, backoff, dial, failure   without one
+//!          send                  committer ── storage (redb: outbox, marks)
+//!   app ─ client ─────────────────┘   │
+//!    ^      │ done, allow, close      │ on disk
+//!    │      v                         v
+//!    └── counter <──────────────── driver ─── dial, wire       what happens
+//!                                     │
+//!                                   core ──── engine           what to do (pure)
 //! ```
 
-mod allowing;
-mod backoff;
 mod client;
 mod committer;
 mod config;
-mod desk;
+#[doc(hidden)]
+pub mod core;
+mod counter;
 mod dial;
 mod driver;
 mod error;
-mod failure;
-mod inbox;
-mod itinerary;
-mod outbox;
 mod receipt;
 mod received;
-mod search;
-mod session;
 mod state;
 mod storage;
 

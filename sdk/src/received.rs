@@ -9,7 +9,7 @@ use holdfast_protocol::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{desk::Input, error::Closed, inbox::Source};
+use crate::{core::Source, counter::Notice, error::Closed};
 
 /// What comes from the relay for the app.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl Received {
         source: Source,
         deliver: Deliver,
         body: Bytes,
-        inputs: mpsc::UnboundedSender<Input>,
+        notices: mpsc::UnboundedSender<Notice>,
     ) -> Self {
         let seq = deliver.seq;
         let id = MessageId {
@@ -67,7 +67,7 @@ impl Received {
             accepted: SystemTime::UNIX_EPOCH + Duration::from_millis(deliver.accepted_ms),
             ticket: Ticket {
                 slot: Some((source, seq)),
-                inputs,
+                notices,
             },
         }
     }
@@ -123,8 +123,8 @@ impl Received {
             return Ok(());
         };
         let (reply, remembered) = oneshot::channel();
-        let done = Input::Done { source, seq, reply };
-        self.ticket.inputs.send(done).map_err(|_| Closed)?;
+        let done = Notice::Done { source, seq, reply };
+        self.ticket.notices.send(done).map_err(|_| Closed)?;
         remembered.await.map_err(|_| Closed)
     }
 }
@@ -133,14 +133,14 @@ impl Received {
 #[derive(Debug)]
 struct Ticket {
     slot: Option<(Source, u64)>,
-    inputs: mpsc::UnboundedSender<Input>,
+    notices: mpsc::UnboundedSender<Notice>,
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some((source, seq)) = self.slot.take() {
             // Fails only if the client is closed; then nothing is kept of it anyway.
-            let _ = self.inputs.send(Input::Dropped { source, seq });
+            let _ = self.notices.send(Notice::Dropped { source, seq });
         }
     }
 }

@@ -16,8 +16,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     ConnectError,
-    inbox::{Mark, Source},
-    outbox::{Entry, Load, Loaded, READY_BYTES},
+    core::{Entry, Load, Loaded, Mark, READY_BYTES, Restored, Source},
 };
 
 /// The file in the app's directory.
@@ -69,15 +68,6 @@ pub(crate) struct Origin {
     pub(crate) inbox: u64,
 }
 
-/// What was there when the storage was opened.
-#[derive(Debug)]
-pub(crate) struct Restored {
-    pub(crate) origin: Origin,
-    pub(crate) tails: [u64; 2],
-    pub(crate) marks: Vec<Mark>,
-    pub(crate) relays: Vec<RelayAddress>,
-}
-
 /// What a message of the outbox is stored with, before its body.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
@@ -92,27 +82,27 @@ pub(crate) struct Storage {
 }
 
 impl Storage {
-    /// Opens the storage in `directory`, or one in memory, and reads what is needed from it. A new
-    /// one takes `origin` as its own.
+    /// Opens the storage in `directory`, or one in memory, and reads whose it is and what is needed
+    /// from it. A new one takes `origin` as its own.
     pub(crate) fn open(
         directory: Option<&Path>,
         origin: &Origin,
-    ) -> Result<(Self, Restored), ConnectError> {
+    ) -> Result<(Self, Origin, Restored), ConnectError> {
         let database = match directory {
             Some(directory) => open_file(directory)?,
             None => open_memory().map_err(|error| unusable(None, error))?,
         };
         let mut storage = Self { database };
-        let restored = storage
+        let (stored, restored) = storage
             .restore(origin)
             .map_err(|error| unusable(directory, error))?;
-        check_owner(directory, &restored.origin, origin)?;
+        check_owner(directory, &stored, origin)?;
         if let Some(directory) = directory {
             storage
                 .shrink(directory)
                 .map_err(|error| unusable(Some(directory), error))?;
         }
-        Ok((storage, restored))
+        Ok((storage, stored, restored))
     }
 
     /// Changes that are made together or not at all.
@@ -167,7 +157,7 @@ impl Storage {
         outbox.is_empty().map_err(failed)
     }
 
-    fn restore(&self, origin: &Origin) -> Result<Restored, StorageError> {
+    fn restore(&self, origin: &Origin) -> Result<(Origin, Restored), StorageError> {
         let changes = self.begin()?;
         let restored = changes.restore(origin)?;
         changes.commit(Durability::Immediate)?;
@@ -230,15 +220,15 @@ impl Changes {
         self.0.commit().map_err(failed)
     }
 
-    fn restore(&self, origin: &Origin) -> Result<Restored, StorageError> {
+    fn restore(&self, origin: &Origin) -> Result<(Origin, Restored), StorageError> {
         let tails = self.0.open_table(TAILS).map_err(failed)?;
         self.0.open_table(OUTBOX).map_err(failed)?;
-        Ok(Restored {
-            origin: self.origin(origin)?,
+        let restored = Restored {
             tails: [tail(&tails, Lane::Message)?, tail(&tails, Lane::Bulk)?],
             marks: self.marks()?,
             relays: self.fact(RELAYS)?.unwrap_or_default(),
-        })
+        };
+        Ok((self.origin(origin)?, restored))
     }
 
     fn origin(&self, new: &Origin) -> Result<Origin, StorageError> {
@@ -412,8 +402,8 @@ mod tests {
             addresses: vec!["192.0.2.1:1".parse().unwrap()],
         }];
         {
-            let (storage, restored) = Storage::open(Some(&path), &mine).unwrap();
-            assert_eq!(restored.origin, mine);
+            let (storage, stored, _) = Storage::open(Some(&path), &mine).unwrap();
+            assert_eq!(stored, mine);
             assert_eq!(append(&storage, &[1, 1]), [1, 2]);
             let changes = storage.begin().unwrap();
             changes.mark(&mark).unwrap();
@@ -421,8 +411,9 @@ mod tests {
             changes.forget(Lane::Message, 1).unwrap();
             changes.commit(Durability::Immediate).unwrap();
         }
-        let (storage, restored) = Storage::open(Some(&path), &origin("alice/pc", 5)).unwrap();
-        assert_eq!(restored.origin, mine, "the numbers are drawn once");
+        let again = origin("alice/pc", 5);
+        let (storage, stored, restored) = Storage::open(Some(&path), &again).unwrap();
+        assert_eq!(stored, mine, "the numbers are drawn once");
         assert_eq!(restored.tails, [2, 0]);
         assert_eq!(restored.marks, [mark]);
         assert_eq!(restored.relays, relays);
@@ -433,7 +424,7 @@ mod tests {
     fn a_number_is_never_drawn_twice_even_when_the_outbox_is_empty() {
         let dir = tempfile::tempdir().unwrap();
         for expected in 1..=3 {
-            let (storage, _) = Storage::open(Some(dir.path()), &origin("a/b", 1)).unwrap();
+            let (storage, ..) = Storage::open(Some(dir.path()), &origin("a/b", 1)).unwrap();
             assert_eq!(append(&storage, &[1]), [expected]);
             let changes = storage.begin().unwrap();
             changes.forget(Lane::Message, expected).unwrap();
@@ -443,7 +434,7 @@ mod tests {
 
     #[test]
     fn what_was_not_committed_is_not_there() {
-        let (storage, _) = Storage::open(None, &origin("a/b", 1)).unwrap();
+        let (storage, ..) = Storage::open(None, &origin("a/b", 1)).unwrap();
         let changes = storage.begin().unwrap();
         let to = "alice".parse().unwrap();
         changes
@@ -456,7 +447,7 @@ mod tests {
 
     #[test]
     fn reading_stops_at_a_megabyte_and_goes_on_where_it_stopped() {
-        let (storage, _) = Storage::open(None, &origin("a/b", 1)).unwrap();
+        let (storage, ..) = Storage::open(None, &origin("a/b", 1)).unwrap();
         append(&storage, &[2 * READY_BYTES, 600_000, 400_000, 100_000, 1]);
         assert_eq!(load(&storage, 0), (vec![1], 1));
         assert_eq!(load(&storage, 1), (vec![2, 3], 3));

@@ -7,7 +7,7 @@ use holdfast_transport::Ending;
 
 /// Why an attempt failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
+pub enum Failure {
     /// Nobody answered, or not in a way that says that another attempt would fail, too.
     Unreachable(String),
     /// Whoever answered is not whom we look for.
@@ -41,21 +41,10 @@ impl Failure {
             ending => Self::Unreachable(format!("{who}: {ending}")),
         }
     }
-
-    /// What the failure of a handshake means: if we sent the alert, it was we who did not trust.
-    pub(crate) fn from_handshake(who: &dyn fmt::Display, error: quinn::ConnectionError) -> Self {
-        let ours = matches!(error, quinn::ConnectionError::TransportError(_));
-        match Ending::from(error) {
-            ending @ Ending::Handshake { .. } if ours => {
-                Self::Untrusted(format!("{who}: {ending}; {}", advice(&ending)))
-            }
-            ending => Self::from_ending(who, &ending),
-        }
-    }
 }
 
 /// What a person can do about a refusal.
-fn advice(ending: &Ending) -> &'static str {
+pub(crate) fn advice(ending: &Ending) -> &'static str {
     const EXPIRED: u8 = 45;
     const REVOKED: u8 = 44;
     const NO_APPLICATION_PROTOCOL: u8 = 120;

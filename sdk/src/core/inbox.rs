@@ -15,18 +15,23 @@ use holdfast_protocol::{
 use serde::{Deserialize, Serialize};
 
 /// Where messages come from in one order: a sender's outbox, and one of its lanes.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct Source {
-    pub(crate) sender: Sender,
-    pub(crate) epoch: u64,
-    pub(crate) lane: Lane,
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Source {
+    /// Who.
+    pub sender: Sender,
+    /// Which outbox.
+    pub epoch: u64,
+    /// Which lane.
+    pub lane: Lane,
 }
 
 /// The app is done with everything from a source up to a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mark {
-    pub(crate) source: Source,
-    pub(crate) seq: u64,
+pub struct Mark {
+    /// The source.
+    pub source: Source,
+    /// The number.
+    pub seq: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

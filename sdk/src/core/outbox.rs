@@ -22,33 +22,41 @@ use holdfast_protocol::{
 
 /// How much of a lane is held ready in memory, in bytes of body: one message at least, and what a
 /// connection of 1.6 MB/s sends in half a second.
-pub(crate) const READY_BYTES: usize = 1024 * 1024;
+pub const READY_BYTES: usize = 1024 * 1024;
 
 /// A message of the outbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) seq: u64,
-    pub(crate) to: Recipient,
-    pub(crate) options: Options,
-    pub(crate) body: Bytes,
+pub struct Entry {
+    /// Its number in its lane.
+    pub seq: u64,
+    /// For whom it is.
+    pub to: Recipient,
+    /// What it asks for besides delivery.
+    pub options: Options,
+    /// What is sent.
+    pub body: Bytes,
 }
 
 /// What is to be read from the disk: the oldest messages of a lane whose number is above `after`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Load {
-    pub(crate) lane: Lane,
-    pub(crate) after: u64,
+pub struct Load {
+    /// The lane.
+    pub lane: Lane,
+    /// The number above which to begin.
+    pub after: u64,
     /// Which session asks; an answer for an earlier one is worth nothing.
-    pub(crate) session: u64,
+    pub session: u64,
 }
 
 /// What was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Loaded {
-    pub(crate) load: Load,
-    pub(crate) entries: Vec<Entry>,
+pub struct Loaded {
+    /// What was asked for.
+    pub load: Load,
+    /// In the order of their numbers; some of them, if they are many.
+    pub entries: Vec<Entry>,
     /// Every message up to this number is among the entries, or is no more.
-    pub(crate) through: u64,
+    pub through: u64,
 }
 
 #[derive(Debug, Default)]

@@ -15,9 +15,11 @@ use holdfast_protocol::{id::Name, message::RelayAddress};
 
 /// One address of one relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Stop {
-    pub(crate) relay: Name,
-    pub(crate) address: SocketAddr,
+pub struct Stop {
+    /// The relay.
+    pub relay: Name,
+    /// The address.
+    pub address: SocketAddr,
 }
 
 /// Where to go now.

@@ -16,16 +16,12 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    pub(crate) fn new(retry: Retry) -> Self {
-        let random = match retry.seed {
-            Some(seed) => StdRng::seed_from_u64(seed),
-            None => StdRng::from_os_rng(),
-        };
+    pub(crate) fn new(retry: Retry, seed: u64) -> Self {
         Self {
             base: retry.base.min(retry.cap),
             cap: retry.cap,
             rounds: 0,
-            random,
+            random: StdRng::seed_from_u64(seed),
         }
     }
 
@@ -58,10 +54,7 @@ mod tests {
     use super::*;
 
     fn backoff(seed: u64) -> Backoff {
-        Backoff::new(Retry {
-            seed: Some(seed),
-            ..Retry::default()
-        })
+        Backoff::new(Retry::default(), seed)
     }
 
     #[test]

@@ -1,0 +1,483 @@
+//! The client's course: between a session, the search for one, and the end.
+//!
+//! ```text
+//!              welcome                closed, failed
+//!  searching ─────────> serving ────────────────────────> closing ─> stopped
+//!      ^ ^                │ │                              ^
+//!      │ └─ lost, go away ┘ │ superseded                   │
+//!      │                    v                              │
+//!      └─── reconnect ─── parked ──────── closed, failed ──┘
+//! ```
+
+use std::{mem, net::SocketAddr, time::Duration};
+
+use holdfast_protocol::{
+    allocation::Allocation,
+    client::{Action, ClientConfig, Event},
+    id::Name,
+    message::{RelayAddress, Welcome},
+    time::Time,
+};
+use holdfast_transport::Ending;
+
+use super::{
+    allowing::Change,
+    backoff::Backoff,
+    desk::Desk,
+    failure::Failure,
+    inbox::Mark,
+    itinerary::{Itinerary, Stop},
+    search::{Errand, Search, Superseded},
+    session::Session,
+    signal::{Input, Job, Output, Outputs},
+};
+use crate::{State, config::Retry};
+
+/// How long an end waits until what was written has arrived.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What an engine is made from.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Where the allocators listen, in the order in which they are asked.
+    pub allocators: Vec<SocketAddr>,
+    /// What each session is opened with.
+    pub session: ClientConfig,
+    /// How long to wait between two rounds.
+    pub retry: Retry,
+    /// Decides the waits.
+    pub seed: u64,
+}
+
+/// What the disk knew.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Per lane, the number of the last message that was ever put into the outbox.
+    pub tails: [u64; 2],
+    /// How far the app has come with each source.
+    pub marks: Vec<Mark>,
+    /// The relays of the last allocation.
+    pub relays: Vec<RelayAddress>,
+}
+
+/// Where the client is on its course.
+#[derive(Debug)]
+enum Phase {
+    Dialling(Stop),
+    Asking,
+    Resting {
+        until: Time,
+    },
+    Greeting {
+        stop: Stop,
+        session: Session,
+    },
+    Serving {
+        relay: Name,
+        session: Session,
+    },
+    /// What was written is to arrive before the connection is closed. Closing a QUIC connection
+    /// throws away what is under way, so a ping is sent after it, and its answer awaited.
+    Leaving {
+        session: Session,
+        pinged: bool,
+        until: Time,
+        then: Next,
+    },
+    /// Until the app asks for a relay.
+    Parked,
+    /// Until the storage has done what was asked of it.
+    Closing {
+        state: State,
+        session: Option<Session>,
+    },
+    Stopped,
+}
+
+/// What comes after a session that was left.
+#[derive(Debug)]
+enum Next {
+    Search,
+    Stop(State),
+}
+
+/// One client.
+#[derive(Debug)]
+pub struct Engine {
+    config: ClientConfig,
+    search: Search,
+    desk: Desk,
+    phase: Phase,
+    outputs: Outputs,
+}
+
+impl Engine {
+    /// A client that begins to look for a relay.
+    pub fn new(config: EngineConfig, restored: Restored, now: Time) -> Self {
+        let itinerary = Itinerary::new(config.allocators, restored.relays);
+        let mut engine = Self {
+            config: config.session,
+            search: Search::new(itinerary, Backoff::new(config.retry, config.seed)),
+            desk: Desk::new(restored.tails, restored.marks),
+            phase: Phase::Parked,
+            outputs: Outputs::new(),
+        };
+        engine.seek(now);
+        engine
+    }
+
+    /// Takes what happened. `now` never goes back.
+    pub fn handle(&mut self, now: Time, input: Input) {
+        match input {
+            Input::Connected => self.connected(now),
+            Input::DialFailed(failure) => self.dial_failed(now, failure),
+            Input::Allocated(allocation) => self.allocated(now, allocation),
+            Input::Control(bytes) => self.with_session(|session| session.control(now, bytes)),
+            Input::Bulk(bytes) => self.with_session(|session| session.bulk(bytes)),
+            Input::Datagram(bytes) => self.with_session(|session| session.datagram(now, bytes)),
+            Input::Flushed => self.flushed(now),
+            Input::Ended(ending) => self.ended(now, &ending),
+            Input::Appended { lane, entry } => self.desk.appended(lane, entry),
+            Input::Loaded(loaded) => self.desk.loaded(loaded),
+            Input::Marked(mark) => self.desk.marked(&mark, &mut self.outputs),
+            Input::Done { source, seq } => self.desk.done(source, seq, &mut self.outputs),
+            Input::Dropped { source, seq } => {
+                self.desk.dropped(&source, seq, &mut self.outputs);
+            }
+            Input::Allow {
+                tag,
+                account,
+                allowed,
+            } => self.desk.allow(Change {
+                tag,
+                account,
+                allowed,
+            }),
+            Input::Reconnect => self.reconnect(now),
+            Input::Close => self.close(State::Closed),
+            Input::StorageFailed(why) => self.close(State::Failed { why }),
+            Input::StorageEnded => self.storage_ended(now),
+            Input::Timeout => self.handle_timeout(now),
+        }
+        self.converse(now);
+    }
+
+    /// So much of what was given out has not left yet, in bytes: large bodies wait while it is much.
+    pub fn set_backlog(&mut self, bytes: usize) {
+        self.with_session(|session| session.set_backlog(bytes));
+    }
+
+    /// The next thing to do.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Input::Timeout`] is due.
+    pub fn deadline(&self) -> Option<Time> {
+        match &self.phase {
+            Phase::Resting { until } => Some(*until),
+            Phase::Greeting { session, .. } | Phase::Serving { session, .. } => session.deadline(),
+            Phase::Leaving { session, until, .. } => {
+                Some(session.deadline().map_or(*until, |due| due.min(*until)))
+            }
+            Phase::Dialling(_)
+            | Phase::Asking
+            | Phase::Parked
+            | Phase::Closing { .. }
+            | Phase::Stopped => None,
+        }
+    }
+
+    fn seek(&mut self, now: Time) {
+        let (errand, state) = self.search.next();
+        self.outputs.push_back(Output::State(state));
+        self.phase = match errand {
+            Errand::Dial(stop) => {
+                self.outputs.push_back(Output::Dial(stop.clone()));
+                Phase::Dialling(stop)
+            }
+            Errand::Ask(address) => {
+                self.outputs.push_back(Output::Ask(address));
+                Phase::Asking
+            }
+            Errand::Rest(span) => Phase::Resting { until: now + span },
+        };
+    }
+
+    fn seek_unless(&mut self, superseded: Result<(), Superseded>, now: Time) {
+        match superseded {
+            Ok(()) => self.seek(now),
+            Err(Superseded) => {
+                self.phase = Phase::Parked;
+                self.outputs.push_back(Output::State(State::Superseded));
+            }
+        }
+    }
+
+    fn connected(&mut self, now: Time) {
+        if let Phase::Dialling(stop) = &self.phase {
+            let session = Session::greet(self.config.clone(), now);
+            let stop = stop.clone();
+            self.phase = Phase::Greeting { stop, session };
+        }
+    }
+
+    fn dial_failed(&mut self, now: Time, failure: Failure) {
+        if matches!(self.phase, Phase::Dialling(_) | Phase::Asking) {
+            self.failed(now, failure);
+        }
+    }
+
+    fn failed(&mut self, now: Time, failure: Failure) {
+        let done = self.search.failed(failure);
+        self.seek_unless(done, now);
+    }
+
+    fn allocated(&mut self, now: Time, allocation: Allocation) {
+        if let Phase::Asking = self.phase {
+            let relays = self.search.allocated(allocation).map(Job::Remember);
+            self.outputs.extend(relays.map(Output::Store));
+            self.seek(now);
+        }
+    }
+
+    /// The session has begun.
+    fn welcomed(&mut self, welcome: Welcome) {
+        let Phase::Greeting { stop, session } = mem::replace(&mut self.phase, Phase::Parked) else {
+            return;
+        };
+        let relay = stop.relay;
+        self.search.attached(&relay);
+        self.desk.begin_session();
+        self.outputs.push_back(Output::Welcomed(welcome));
+        let state = State::Attached {
+            relay: relay.clone(),
+        };
+        self.outputs.push_back(Output::State(state));
+        self.phase = Phase::Serving { relay, session };
+    }
+
+    /// The connection has ended by itself.
+    fn ended(&mut self, now: Time, ending: &Ending) {
+        match mem::replace(&mut self.phase, Phase::Parked) {
+            Phase::Greeting { stop, .. } => {
+                let who = format!("relay {} at {}", stop.relay, stop.address);
+                self.failed(now, Failure::from_ending(&who, ending));
+            }
+            Phase::Serving { relay, session } => {
+                self.desk.end_session();
+                let done = self.search.lost(&relay, ending, session.age(now));
+                self.seek_unless(done, now);
+            }
+            Phase::Leaving { then, .. } => self.proceed(then, now),
+            Phase::Closing { state, .. } => {
+                let session = None;
+                self.phase = Phase::Closing { state, session };
+            }
+            other => self.phase = other,
+        }
+    }
+
+    fn reconnect(&mut self, now: Time) {
+        if self.is_ending() || matches!(self.phase, Phase::Leaving { .. }) {
+            return;
+        }
+        self.search.hurry();
+        match self.end_session() {
+            Some(session) => self.leave(session, Next::Search, now),
+            None => self.seek(now),
+        }
+    }
+
+    /// Ends everything. What the app was told is done is remembered and acknowledged before.
+    fn close(&mut self, state: State) {
+        if self.is_ending() {
+            return;
+        }
+        let session = self.end_session();
+        self.phase = Phase::Closing { state, session };
+        self.outputs.push_back(Output::Shut);
+    }
+
+    fn storage_ended(&mut self, now: Time) {
+        self.close(State::Failed {
+            why: "the thread that writes has ended".to_owned(),
+        });
+        match mem::replace(&mut self.phase, Phase::Parked) {
+            Phase::Closing { state, session } => match session {
+                Some(mut session) => {
+                    self.desk.acknowledge(&mut session);
+                    self.leave(session, Next::Stop(state), now);
+                }
+                None => self.proceed(Next::Stop(state), now),
+            },
+            other => self.phase = other,
+        }
+    }
+
+    fn sent_away(&mut self, successors: &[RelayAddress], now: Time) {
+        if let Some(session) = self.end_session() {
+            self.search.sent_away(successors, session.age(now));
+            self.leave(session, Next::Search, now);
+        }
+    }
+
+    /// Leaves what the phase was about, and hands back its session, if it is attached.
+    fn end_session(&mut self) -> Option<Session> {
+        match mem::replace(&mut self.phase, Phase::Parked) {
+            Phase::Serving { session, .. } => {
+                self.desk.end_session();
+                return Some(session);
+            }
+            Phase::Leaving { session, .. } => return Some(session),
+            Phase::Dialling(_) | Phase::Asking => self.outputs.push_back(Output::Abandon),
+            Phase::Greeting { mut session, .. } => {
+                session.goodbye();
+                self.hang_up(session);
+            }
+            Phase::Resting { .. } | Phase::Parked | Phase::Closing { .. } | Phase::Stopped => {}
+        }
+        None
+    }
+
+    /// Ends a session once what was written has arrived, or after a second: past the time, what was
+    /// not confirmed is sent again with the next session. What the relay says meanwhile, it says
+    /// again then, too.
+    fn leave(&mut self, session: Session, then: Next, now: Time) {
+        self.phase = Phase::Leaving {
+            session,
+            pinged: false,
+            until: now + LEAVE_TIMEOUT,
+            then,
+        };
+        self.carry_out(now);
+        if let Phase::Leaving { .. } = self.phase {
+            self.outputs.push_back(Output::Flush);
+        }
+    }
+
+    fn flushed(&mut self, now: Time) {
+        if let Phase::Leaving {
+            session, pinged, ..
+        } = &mut self.phase
+        {
+            *pinged = true;
+            session.ping_now(now);
+        }
+    }
+
+    fn depart(&mut self, now: Time) {
+        match mem::replace(&mut self.phase, Phase::Parked) {
+            Phase::Leaving {
+                mut session, then, ..
+            } => {
+                session.goodbye();
+                self.hang_up(session);
+                self.proceed(then, now);
+            }
+            other => self.phase = other,
+        }
+    }
+
+    fn hang_up(&mut self, mut session: Session) {
+        while let Some(action) = session.poll() {
+            if let Action::Close(violation) = action {
+                self.outputs.push_back(Output::Close(violation));
+            }
+        }
+    }
+
+    fn proceed(&mut self, then: Next, now: Time) {
+        match then {
+            Next::Search => self.seek(now),
+            Next::Stop(state) => {
+                self.phase = Phase::Stopped;
+                self.outputs.push_back(Output::Stopped(state));
+            }
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Time) {
+        match &self.phase {
+            Phase::Resting { until } if now >= *until => self.seek(now),
+            Phase::Leaving { until, .. } if now >= *until => self.depart(now),
+            _ => self.with_session(|session| session.handle_timeout(now)),
+        }
+    }
+
+    /// Hands the session what it can take, and does what it asks for, until there is nothing more.
+    fn converse(&mut self, now: Time) {
+        loop {
+            if let Phase::Serving { session, .. } = &mut self.phase {
+                self.desk.serve(session, &mut self.outputs);
+            }
+            if !self.carry_out(now) {
+                return;
+            }
+        }
+    }
+
+    /// Does what the session asks for. Says whether there was anything.
+    fn carry_out(&mut self, now: Time) -> bool {
+        let mut any = false;
+        while let Some(action) = self.session().and_then(Session::poll) {
+            any = true;
+            match action {
+                Action::Control(bytes) => self.outputs.push_back(Output::Control(bytes)),
+                Action::Bulk(frame) => self.outputs.push_back(Output::Bulk(frame)),
+                Action::Datagram(bytes) => self.outputs.push_back(Output::Datagram(bytes)),
+                Action::Event(event) => self.hear(event, now),
+                Action::Close(violation) => {
+                    let ending = Ending::Lost(violation.to_string());
+                    self.outputs.push_back(Output::Close(violation));
+                    self.ended(now, &ending);
+                }
+            }
+        }
+        any
+    }
+
+    fn hear(&mut self, event: Event, now: Time) {
+        match (&self.phase, event) {
+            (Phase::Greeting { .. }, Event::Welcomed(welcome)) => self.welcomed(welcome),
+            (Phase::Serving { .. }, event) => {
+                if let Some(go_away) = self.desk.hear(event, &mut self.outputs) {
+                    self.sent_away(&go_away.successors, now);
+                }
+            }
+            (Phase::Leaving { pinged: true, .. }, Event::Observed(_)) => self.depart(now),
+            _ => {}
+        }
+    }
+
+    fn session(&mut self) -> Option<&mut Session> {
+        match &mut self.phase {
+            Phase::Greeting { session, .. }
+            | Phase::Serving { session, .. }
+            | Phase::Leaving { session, .. } => Some(session),
+            Phase::Closing { session, .. } => session.as_mut(),
+            Phase::Dialling(_)
+            | Phase::Asking
+            | Phase::Resting { .. }
+            | Phase::Parked
+            | Phase::Stopped => None,
+        }
+    }
+
+    fn with_session(&mut self, tell: impl FnOnce(&mut Session)) {
+        if let Some(session) = self.session() {
+            tell(session);
+        }
+    }
+
+    fn is_ending(&self) -> bool {
+        match &self.phase {
+            Phase::Closing { .. } | Phase::Stopped => true,
+            Phase::Leaving { then, .. } => matches!(then, Next::Stop(_)),
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,243 @@
+//! The course of a client, told step by step in simulated time.
+
+use holdfast_protocol::{
+    close::CloseCode,
+    frame,
+    heartbeat::PingSchedule,
+    id::{Lane, Sender},
+    message::{Deliver, Options, Pong, Receipt, Submit},
+};
+
+use super::*;
+use crate::core::{Entry, Source};
+
+fn at(ms: u64) -> Time {
+    Time::at(Duration::from_millis(ms))
+}
+
+fn relay() -> RelayAddress {
+    RelayAddress {
+        name: "r1".parse().unwrap(),
+        addresses: vec!["192.0.2.1:1".parse().unwrap()],
+    }
+}
+
+fn engine(relays: Vec<RelayAddress>) -> Engine {
+    let config = EngineConfig {
+        allocators: vec!["192.0.2.9:9".parse().unwrap()],
+        session: ClientConfig {
+            agent: "test/1".parse().unwrap(),
+            outbox: 1,
+            inbox: 2,
+            pings: PingSchedule::default(),
+        },
+        retry: Retry::default(),
+        seed: 7,
+    };
+    let restored = Restored {
+        relays,
+        ..Restored::default()
+    };
+    Engine::new(config, restored, Time::ZERO)
+}
+
+/// What the engine says, in short.
+fn said(engine: &mut Engine) -> Vec<String> {
+    let outputs = std::iter::from_fn(|| engine.poll());
+    let words = outputs.map(|output| match output {
+        Output::Dial(stop) => format!("dial {}", stop.relay),
+        Output::Close(violation) => format!("close {:?}", violation.code),
+        Output::State(state) | Output::Stopped(state) => format!("{state:?}"),
+        Output::Store(job) => format!("{job:?}"),
+        other => {
+            let words = format!("{other:?}");
+            let end = words.find([' ', '(', '{']).unwrap_or(words.len());
+            words[..end].to_owned()
+        }
+    });
+    words.collect()
+}
+
+fn attached() -> Engine {
+    let mut engine = engine(vec![relay()]);
+    engine.handle(at(0), Input::Connected);
+    let welcome = Welcome {
+        relay: "r1".parse().unwrap(),
+        boot: 1,
+        window: 4,
+        bulk_window: 4,
+        max_body: 1024,
+    };
+    engine.handle(at(10), Input::Control(frame::encode(&welcome)));
+    said(&mut engine);
+    engine
+}
+
+fn deliver(engine: &mut Engine, now: Time) -> Source {
+    let sender = Sender::Device("alice/pc".parse().unwrap());
+    let deliver = Deliver {
+        position: 100,
+        from: sender.clone(),
+        epoch: 5,
+        seq: 1,
+        accepted_ms: 0,
+        options: Options::default(),
+    };
+    let encoded = frame::encode_with_body(&deliver, "hello".into());
+    engine.handle(now, Input::Control(encoded.head));
+    engine.handle(now, Input::Control(encoded.body));
+    Source {
+        sender,
+        epoch: 5,
+        lane: Lane::Message,
+    }
+}
+
+#[test]
+fn the_relay_of_before_is_dialled_greeted_and_used() {
+    let mut engine = engine(vec![relay()]);
+    assert_eq!(said(&mut engine), ["Connecting { attempt: 1 }", "dial r1"]);
+    assert_eq!(engine.deadline(), None, "the caller times a dial");
+    engine.handle(at(0), Input::Connected);
+    assert_eq!(said(&mut engine), ["Control"], "hello");
+}
+
+#[test]
+fn what_the_app_is_done_with_is_acknowledged_when_the_mark_is_on_the_disk() {
+    let mut engine = attached();
+    let source = deliver(&mut engine, at(20));
+    assert_eq!(said(&mut engine), ["Show"]);
+    let done = Input::Done {
+        source: source.clone(),
+        seq: 1,
+    };
+    engine.handle(at(30), done);
+    let [job] = &said(&mut engine)[..] else {
+        panic!("not one output");
+    };
+    assert!(job.starts_with("Mark"), "{job}");
+    engine.handle(at(40), Input::Marked(Mark { source, seq: 1 }));
+    assert_eq!(said(&mut engine), ["Remembered", "Control"]);
+}
+
+#[test]
+fn a_close_shuts_the_storage_acknowledges_and_waits_until_that_has_arrived() {
+    let mut engine = attached();
+    let source = deliver(&mut engine, at(20));
+    let done = Input::Done {
+        source: source.clone(),
+        seq: 1,
+    };
+    engine.handle(at(30), done);
+    engine.handle(at(30), Input::Close);
+    assert_eq!(said(&mut engine).last().unwrap(), "Shut");
+    engine.handle(at(40), Input::Marked(Mark { source, seq: 1 }));
+    engine.handle(at(40), Input::StorageEnded);
+    assert_eq!(said(&mut engine), ["Remembered", "Control", "Flush"]);
+    engine.handle(at(50), Input::Flushed);
+    assert_eq!(said(&mut engine), ["Datagram"], "a ping");
+    let observed = "192.0.2.7:7".parse().unwrap();
+    let pong = frame::encode(&Pong { seq: 1, observed });
+    engine.handle(at(60), Input::Datagram(pong));
+    assert_eq!(said(&mut engine), ["close Goodbye", "Closed"]);
+}
+
+#[test]
+fn a_relay_that_does_not_answer_is_left_after_a_second() {
+    let mut engine = attached();
+    engine.handle(at(1000), Input::Reconnect);
+    assert_eq!(said(&mut engine), ["Flush"]);
+    assert_eq!(engine.deadline(), Some(at(2000)));
+    engine.handle(at(2000), Input::Timeout);
+    assert_eq!(
+        said(&mut engine),
+        ["close Goodbye", "Connecting { attempt: 1 }", "dial r1"]
+    );
+}
+
+#[test]
+fn what_is_unanswered_is_read_and_sent_again_in_the_next_session() {
+    let mut engine = attached();
+    let entry = Entry {
+        seq: 1,
+        to: "alice/pc".parse().unwrap(),
+        options: Options::default(),
+        body: "body".into(),
+    };
+    let lane = Lane::Message;
+    let appended = Input::Appended {
+        lane,
+        entry: entry.clone(),
+    };
+    engine.handle(at(20), appended);
+    assert_eq!(said(&mut engine), ["Control", "Control"]);
+    engine.handle(at(30), Input::Ended(Ending::Lost("cut".to_owned())));
+    engine.handle(at(40), Input::Connected);
+    let welcome = Welcome {
+        relay: "r1".parse().unwrap(),
+        boot: 1,
+        window: 4,
+        bulk_window: 4,
+        max_body: 1024,
+    };
+    engine.handle(at(50), Input::Control(frame::encode(&welcome)));
+    let mut load = None;
+    while let Some(output) = engine.poll() {
+        if let Output::Store(Job::Load(wanted)) = output {
+            load = Some(wanted);
+        }
+    }
+    engine.handle(
+        at(60),
+        Input::Loaded(crate::core::Loaded {
+            load: load.expect("the outbox is read"),
+            entries: vec![entry.clone()],
+            through: 1,
+        }),
+    );
+    let Some(Output::Control(head)) = engine.poll() else {
+        panic!("nothing was submitted");
+    };
+    let submit = Submit {
+        seq: 1,
+        to: entry.to,
+        options: entry.options,
+    };
+    assert_eq!(head, frame::encode_with_body(&submit, entry.body).head);
+    said(&mut engine);
+    let outcome = holdfast_protocol::message::Outcome::Stored;
+    let receipt = frame::encode(&Receipt {
+        lane,
+        seq: 1,
+        outcome,
+    });
+    engine.handle(at(70), Input::Control(receipt));
+    let forget = "Forget { lane: Message, seq: 1 }";
+    assert_eq!(said(&mut engine), ["Answered", forget]);
+}
+
+#[test]
+fn the_end_of_the_storage_is_the_end_of_the_client() {
+    let mut engine = engine(Vec::new());
+    said(&mut engine);
+    engine.handle(at(10), Input::StorageEnded);
+    let said = said(&mut engine);
+    assert_eq!(said[..2], ["Abandon", "Shut"]);
+    assert!(said[2].starts_with("Failed"), "{said:?}");
+    engine.handle(at(20), Input::Reconnect);
+    assert_eq!(engine.poll(), None, "nothing follows");
+}
+
+#[test]
+fn a_newer_session_of_the_device_parks_it_until_the_app_asks() {
+    let mut engine = attached();
+    let ending = Ending::Closed {
+        code: CloseCode::Superseded,
+        reason: String::new(),
+    };
+    engine.handle(at(20), Input::Ended(ending));
+    assert_eq!(said(&mut engine), ["Superseded"]);
+    assert_eq!(engine.deadline(), None);
+    engine.handle(at(30), Input::Reconnect);
+    assert_eq!(said(&mut engine), ["Connecting { attempt: 1 }", "dial r1"]);
+}

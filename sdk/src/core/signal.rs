@@ -1,0 +1,188 @@
+//! What goes into an engine, and what comes out.
+
+use std::{collections::VecDeque, net::SocketAddr};
+
+use bytes::Bytes;
+use holdfast_protocol::{
+    allocation::Allocation,
+    close::Violation,
+    frame::Encoded,
+    heartbeat::Observation,
+    id::{Lane, Name},
+    message::{Deliver, Outcome, RelayAddress, Welcome},
+};
+use holdfast_transport::Ending;
+
+use super::{
+    failure::Failure,
+    inbox::{Mark, Source},
+    itinerary::Stop,
+    outbox::{Entry, Load, Loaded},
+};
+use crate::State;
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The connection of [`Output::Dial`] is there, with the right relay, and its control stream open.
+    Connected,
+    /// What [`Output::Dial`] or [`Output::Ask`] wanted has failed.
+    DialFailed(Failure),
+    /// The answer to [`Output::Ask`].
+    Allocated(Allocation),
+    /// Bytes of the control stream.
+    Control(Bytes),
+    /// A whole stream of its own; in the order in which the relay opened them.
+    Bulk(Bytes),
+    /// A datagram.
+    Datagram(Bytes),
+    /// Everything of before [`Output::Flush`] has left.
+    Flushed,
+    /// The connection has ended.
+    Ended(Ending),
+    /// A message of the app's is in the outbox, durably. Of each lane in the order of the numbers.
+    Appended {
+        /// Its lane.
+        lane: Lane,
+        /// The message.
+        entry: Entry,
+    },
+    /// What [`Job::Load`] asked for.
+    Loaded(Loaded),
+    /// What [`Job::Mark`] asked for is durable.
+    Marked(Mark),
+    /// The storage failed; the client stops.
+    StorageFailed(String),
+    /// The storage is shut, and will say nothing more.
+    StorageEnded,
+    /// The app is done with a message; answered by [`Output::Remembered`].
+    Done {
+        /// Where it came from.
+        source: Source,
+        /// Its number.
+        seq: u64,
+    },
+    /// The app has let go of a message without being done.
+    Dropped {
+        /// Where it came from.
+        source: Source,
+        /// Its number.
+        seq: u64,
+    },
+    /// The app changes the list of allowed senders; answered by [`Output::Allowed`].
+    Allow {
+        /// The caller's name for this change.
+        tag: u32,
+        /// Who.
+        account: Name,
+        /// May they?
+        allowed: bool,
+    },
+    /// The app wants a relay now.
+    Reconnect,
+    /// The app closes the client.
+    Close,
+    /// The [deadline](super::Engine::deadline) has come.
+    Timeout,
+}
+
+/// What is to be done, in this order.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Connect to this relay: [`Input::Connected`] or [`Input::DialFailed`].
+    Dial(Stop),
+    /// Ask this allocator where to connect: [`Input::Allocated`] or [`Input::DialFailed`].
+    Ask(SocketAddr),
+    /// Give up what is being dialled or asked.
+    Abandon,
+    /// Write this to the control stream.
+    Control(Bytes),
+    /// Open a unidirectional stream, write this and finish it; streams in the order of the outputs.
+    Bulk(Encoded),
+    /// Send this datagram.
+    Datagram(Bytes),
+    /// Let everything leave that was to be written: [`Input::Flushed`].
+    Flush,
+    /// Close the connection; nothing is heard from it any more.
+    Close(Violation),
+    /// Change or read the storage.
+    Store(Job),
+    /// Shut the storage when it has done what was asked before: [`Input::StorageEnded`].
+    Shut,
+    /// Show the app a message.
+    Show {
+        /// Where it came from.
+        source: Source,
+        /// Its header.
+        deliver: Deliver,
+        /// Its body.
+        body: Bytes,
+    },
+    /// Tell the app of messages that will not come.
+    Gap {
+        /// How many.
+        missed: u64,
+    },
+    /// The message of [`Input::Done`] will not be shown again, unless an earlier one of its source is
+    /// not done.
+    Remembered {
+        /// Where it came from.
+        source: Source,
+        /// Its number.
+        seq: u64,
+    },
+    /// The change of [`Input::Allow`] is on the home relay's disk.
+    Allowed {
+        /// Its tag.
+        tag: u32,
+    },
+    /// Something became of a message.
+    Answered {
+        /// Its lane.
+        lane: Lane,
+        /// Its number.
+        seq: u64,
+        /// What.
+        outcome: Outcome,
+        /// Whether no other answer will come.
+        last: bool,
+    },
+    /// Where the client stands now.
+    State(State),
+    /// There is a session.
+    Welcomed(Welcome),
+    /// A ping was answered.
+    Observed(Observation),
+    /// The client has ended, in this state; nothing follows.
+    Stopped(State),
+}
+
+/// What outputs are collected in.
+pub(crate) type Outputs = VecDeque<Output>;
+
+/// What the storage is to do. Changes are made in the order of the jobs, and read in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// Take a message out of the outbox.
+    Forget {
+        /// Its lane.
+        lane: Lane,
+        /// Its number.
+        seq: u64,
+    },
+    /// Write a mark: [`Input::Marked`], once it is durable.
+    Mark(Mark),
+    /// Remember where an allocator said to connect.
+    Remember(Vec<RelayAddress>),
+    /// Read from the outbox: [`Input::Loaded`].
+    Load(Load),
+}
+
+impl Job {
+    /// Whether it must be on the disk at once. The removal of an answered message is not worth a sync
+    /// of its own: if it is undone by a crash, the message is sent again, and the relay knows it by
+    /// its number.
+    pub fn is_urgent(&self) -> bool {
+        !matches!(self, Self::Forget { .. } | Self::Load(_))
+    }
+}

@@ -5,17 +5,16 @@
 //! has returned; when it fails, nobody is answered at all, and the process stops ([`fault::stop`]).
 
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use crate::census::Census;
+use crate::engine;
 use crate::error::CloseError;
 use crate::fault;
 use crate::group::Group;
-use crate::opening;
 use crate::queue::{Done, Entry, Limits, Queue};
 use crate::watermark::Watermark;
 
@@ -54,9 +53,9 @@ impl Committer {
     /// Works until the queue is closed and empty. A panic, sled's or a callback's, would leave
     /// everyone else waiting for ever, and stops the process instead.
     pub(crate) fn run(self) -> Result<(), CloseError> {
-        match catch_unwind(AssertUnwindSafe(|| self.work())) {
+        match engine::caught(|| self.work()) {
             Ok(closed) => closed,
-            Err(panic) => fault::stop("the committer failed", &opening::said(panic.as_ref())),
+            Err(panic) => fault::stop("the committer failed", &panic),
         }
     }
 

@@ -16,29 +16,29 @@ pub enum OpenError {
         /// The store's directory.
         dir: PathBuf,
     },
-    /// sled could not make sense of its files.
-    #[error(
-        "the store {} is damaged: {what}; restore the directory from a backup, or move it away to start empty",
-        dir.display()
-    )]
+    /// sled could not make sense of its files, or a row in them is not what was written.
+    #[error("the store {} is damaged: {what}; {WAY_OUT}", dir.display())]
     Damaged {
-        /// The store's directory.
+        /// The store's directory, or the folder in it.
         dir: PathBuf,
-        /// What sled said.
+        /// What sled said, or which row it is.
         what: String,
+    },
+    /// A file without which the store is not complete is gone.
+    #[error("{} is missing, and the store is not complete without it; {WAY_OUT}", path.display())]
+    Missing {
+        /// The file or folder.
+        path: PathBuf,
     },
     /// The store lacks commits that it is known to have had: its files were truncated, or replaced
     /// by older ones.
     #[error(
-        "the store {} lost commits: it ends at {found}, but {} says that {promised} was on the disk; \
-         restore the directory from a backup, or delete that file to go on without them",
-        dir.display(), watermark.display()
+        "the store {} lost commits: it ends at commit {found}, but commit {promised} was on the disk; {WAY_OUT}",
+        dir.display()
     )]
     Behind {
         /// The store's directory.
         dir: PathBuf,
-        /// The file that holds the promised number.
-        watermark: PathBuf,
         /// The commit number that was on the disk once.
         promised: u64,
         /// The commit number the store holds now; 0 is an empty store.
@@ -47,15 +47,12 @@ pub enum OpenError {
     /// The store has the newest commit, but not the rows that the commits up to it left: a part in
     /// the middle of sled's log is damaged, and was skipped.
     #[error(
-        "the store {} lost rows: it should have {expected} keys and has {found}, or has older values \
-         for some; restore the directory from a backup, or delete {} to go on with what is left",
-        dir.display(), watermark.display()
+        "the store {} lost rows: it should have {expected} keys and has {found}, or has older values for some; {WAY_OUT}",
+        dir.display()
     )]
     Incomplete {
         /// The store's directory.
         dir: PathBuf,
-        /// The file to delete to go on.
-        watermark: PathBuf,
         /// How many keys there should be.
         expected: u64,
         /// How many there are; the same number when values went back to older ones.
@@ -63,8 +60,7 @@ pub enum OpenError {
     },
     /// The file that holds the promised commit number cannot be understood.
     #[error(
-        "{} is damaged, so that nobody can tell whether the store is complete; \
-         restore the directory from a backup, or delete that file to trust the store as it is",
+        "{} is damaged, so that nobody can tell whether the store is complete; {WAY_OUT}",
         path.display()
     )]
     Watermark {
@@ -73,10 +69,7 @@ pub enum OpenError {
     },
     /// sled keeps pages in files of their own, which no sync covers. This crate never lets it, so
     /// something else wrote here.
-    #[error(
-        "{} holds {count} files, which no sync covers; copy the rows into a new store, or restore a backup",
-        dir.display()
-    )]
+    #[error("{} holds {count} files, which no sync covers; {WAY_OUT}", dir.display())]
     Blobs {
         /// The directory that should be empty.
         dir: PathBuf,
@@ -103,7 +96,30 @@ pub enum OpenError {
     },
 }
 
+/// What to do about a store that is damaged. `recover` never touches it.
+const WAY_OUT: &str = "restore it from a backup, or recover what is left into a new store";
+
 impl OpenError {
+    /// Whether the store itself is at fault, so that `recover` is a way out.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::InUse { .. } | Self::NotSynced | Self::Io { .. } => false,
+            Self::Damaged { .. }
+            | Self::Missing { .. }
+            | Self::Behind { .. }
+            | Self::Incomplete { .. }
+            | Self::Watermark { .. }
+            | Self::Blobs { .. } => true,
+        }
+    }
+
+    /// The store in `dir`, or the folder `dir` in it, is damaged.
+    pub(crate) fn damaged(dir: &Path, what: String) -> Self {
+        let dir = dir.to_owned();
+        Self::Damaged { dir, what }
+    }
+
     /// For `map_err`: names the action and the file.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
@@ -141,6 +157,17 @@ pub enum ReadError {
     /// The store was closed before this read.
     #[error(transparent)]
     Closed(#[from] Closed),
+}
+
+impl ReadError {
+    /// What is wrong, without the advice.
+    pub(crate) fn what(&self) -> String {
+        match self {
+            Self::Corrupt { key, damage } => format!("the row {key}: {damage}"),
+            Self::Engine { what } => what.clone(),
+            Self::Closed(closed) => closed.to_string(),
+        }
+    }
 }
 
 /// What is wrong with a stored value.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use sled::Tree;
 
 use crate::batch::{Batch, Change};
-use crate::census::Census;
+use crate::census::{Census, Share};
 use crate::rows::{self, CHUNK_BYTES, ChunkSet};
 use crate::value::{self, Framed};
 
@@ -27,8 +27,19 @@ pub(crate) struct Group<'t> {
 /// What must be known of a head to replace it.
 #[derive(Debug, Clone, Copy)]
 struct Head {
-    checksum: u32,
+    /// Its own, and that of its chunks.
+    share: Share,
     chunks: Option<ChunkSet>,
+}
+
+impl Head {
+    fn of(key: &[u8], row: &[u8], chunks: Option<ChunkSet>) -> Self {
+        let share = value::share(key, row);
+        Self {
+            share: chunks.map_or(share, |set| share.and(set.share)),
+            chunks,
+        }
+    }
 }
 
 impl<'t> Group<'t> {
@@ -78,10 +89,10 @@ impl<'t> Group<'t> {
             Some(current) => *current,
             None => self.stored(head)?,
         };
-        let Some(Head { checksum, chunks }) = current else {
+        let Some(Head { share, chunks }) = current else {
             return Ok(());
         };
-        self.census.remove(checksum);
+        self.census.remove(share);
         chunks
             .into_iter()
             .flat_map(ChunkSet::rows)
@@ -100,10 +111,7 @@ impl<'t> Group<'t> {
             tracing::error!(%damage, "replacing a damaged value; its chunks, if any, stay behind");
             None
         });
-        Ok(Some(Head {
-            checksum: value::carried_checksum(&row),
-            chunks,
-        }))
+        Ok(Some(Head::of(head, &row, chunks)))
     }
 
     fn store(&mut self, head: &[u8], value: &Bytes) -> Head {
@@ -112,16 +120,17 @@ impl<'t> Group<'t> {
             Some(set) => Framed::Chunked(&set.encode()).encode(head),
             None => Framed::Whole(value).encode(head),
         };
-        let checksum = value::carried_checksum(&row);
-        self.census.add(checksum);
+        let new = Head::of(head, &row, chunks);
+        self.census.add(new.share);
         self.rows.insert(head, row);
-        Head { checksum, chunks }
+        new
     }
 
     fn store_chunks(&mut self, value: &Bytes) -> ChunkSet {
-        let set = self.name_set(value.len());
+        let mut set = self.name_set(value.len());
         for (row, chunk) in set.rows().zip(value.chunks(CHUNK_BYTES)) {
             let framed = Framed::Whole(chunk).encode(&row);
+            set.share = set.share.and(value::share(&row, &framed));
             self.rows.insert(row, framed);
         }
         set
@@ -134,6 +143,7 @@ impl<'t> Group<'t> {
             commit: self.census.commit,
             ordinal,
             len: len as u64,
+            share: Share::default(),
         }
     }
 }

@@ -4,8 +4,8 @@
 //!
 //! - a commit that was answered is on the disk, not in the kernel's memory ([`barrier`]);
 //! - many commits share one sync, applied in the order they were queued ([`committer`]);
-//! - a damaged, truncated or doubly opened store is refused in words ([`opening`], [`watermark`],
-//!   [`census`]);
+//! - a damaged, truncated or doubly opened store is refused in words ([`opening`], [`engine`],
+//!   [`watermark`], [`census`]);
 //! - what is read is what was written, or an error; large values never leave sled's log ([`value`],
 //!   [`rows`]).
 //!
@@ -16,9 +16,12 @@ mod batch;
 mod census;
 mod committer;
 mod db;
+mod engine;
 mod error;
 mod fault;
+mod generation;
 mod group;
+mod names;
 mod opening;
 mod queue;
 mod rows;

@@ -10,7 +10,7 @@
 use bytes::{Bytes, BytesMut};
 use sled::{IVec, Tree};
 
-use crate::census::Census;
+use crate::census::{Census, Share};
 use crate::error::{Damage, ReadError};
 use crate::value::{self, Framed};
 
@@ -56,6 +56,8 @@ pub(crate) struct ChunkSet {
     pub(crate) ordinal: u32,
     /// The value's length in bytes.
     pub(crate) len: u64,
+    /// What its chunks contribute to the census, so that they can be removed without being read.
+    pub(crate) share: Share,
 }
 
 impl ChunkSet {
@@ -70,18 +72,25 @@ impl ChunkSet {
     pub(crate) fn encode(self) -> Vec<u8> {
         let mut payload = self.commit.to_be_bytes().to_vec();
         payload.extend_from_slice(&self.ordinal.to_be_bytes());
-        payload.extend_from_slice(&self.len.to_be_bytes());
+        for field in [self.len, self.share.sum, self.share.bytes] {
+            payload.extend_from_slice(&field.to_be_bytes());
+        }
         payload
     }
 
     fn decode(payload: &[u8]) -> Option<Self> {
         let (commit, rest) = payload.split_first_chunk()?;
         let (ordinal, rest) = rest.split_first_chunk()?;
-        let len = rest.try_into().ok()?;
+        let (len, rest) = rest.split_first_chunk()?;
+        let (sum, rest) = rest.split_first_chunk()?;
         Some(Self {
             commit: u64::from_be_bytes(*commit),
             ordinal: u32::from_be_bytes(*ordinal),
-            len: u64::from_be_bytes(len),
+            len: u64::from_be_bytes(*len),
+            share: Share {
+                sum: u64::from_be_bytes(*sum),
+                bytes: u64::from_be_bytes(rest.try_into().ok()?),
+            },
         })
     }
 
@@ -184,14 +193,23 @@ pub(crate) fn write_census(batch: &mut sled::Batch, census: &Census) {
     batch.insert(CENSUS, Framed::Whole(&census.encode()).encode(CENSUS));
 }
 
-/// Counts what is there: reads every page of the heads.
+/// Counts what is there: reads and checks every row.
 pub(crate) fn count(tree: &Tree) -> Result<Census, ReadError> {
     let mut census = Census::default();
     for row in tree.range(head(b"")..heads_end()) {
-        let (_, row) = row.map_err(engine)?;
-        census.add(value::carried_checksum(&row));
+        let (key, row) = row.map_err(engine)?;
+        census.add(checked_share(&key, &row)?);
+    }
+    for row in tree.range(heads_end()..) {
+        let (key, row) = row.map_err(engine)?;
+        census.share = census.share.and(checked_share(&key, &row)?);
     }
     Ok(census)
+}
+
+fn checked_share(key: &[u8], row: &[u8]) -> Result<Share, ReadError> {
+    Framed::decode(key, row).map_err(|damage| corrupt(key, damage))?;
+    Ok(value::share(key, row))
 }
 
 pub(crate) fn engine(error: sled::Error) -> ReadError {

@@ -1,13 +1,12 @@
 //! Walking the keys in order.
 
 use std::ops::Bound;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use sled::Tree;
 
+use crate::engine;
 use crate::error::{Closed, ReadError};
-use crate::opening;
 use crate::rows;
 
 /// The rows of a prefix in ascending order of keys, each as it is when it is reached: rows that
@@ -98,11 +97,7 @@ fn next_row(tree: &Tree, rows: &mut sled::Iter) -> Option<<Scan as Iterator>::It
 
 /// Runs a read whose damage may make sled panic.
 pub(crate) fn contained<T>(read: impl FnOnce() -> Result<T, ReadError>) -> Result<T, ReadError> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
-        Err(ReadError::Engine {
-            what: opening::said(panic.as_ref()),
-        })
-    })
+    engine::caught(read).unwrap_or_else(|what| Err(ReadError::Engine { what }))
 }
 
 /// The smallest row key after all that start with `start`, but within the heads.

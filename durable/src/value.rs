@@ -5,6 +5,7 @@
 //! turns up under another key is taken for a value. sled checks its log when it recovers, not what
 //! it hands out.
 
+use crate::census::Share;
 use crate::error::Damage;
 
 /// Version of a row that holds its payload as it is.
@@ -52,9 +53,13 @@ impl<'a> Framed<'a> {
     }
 }
 
-/// The checksum a row carries, right or wrong; 0 when it is too short to carry one.
-pub(crate) fn carried_checksum(row: &[u8]) -> u32 {
-    split(row).map_or(0, |(_, stored, _)| stored)
+/// What a row under the row key `key` contributes to the census, by the checksum it carries, right
+/// or wrong.
+pub(crate) fn share(key: &[u8], row: &[u8]) -> Share {
+    Share {
+        sum: split(row).map_or(0, |(_, stored, _)| stored.into()),
+        bytes: (key.len() + row.len()) as u64,
+    }
 }
 
 fn split(row: &[u8]) -> Option<(u8, u32, &[u8])> {

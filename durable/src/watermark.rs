@@ -1,8 +1,10 @@
-//! The commit number that is known to be on the disk, kept in a small file beside sled.
+//! Which generation is the store, and the commit number that is known to be on the disk: a small
+//! file beside the generations.
 //!
 //! sled opens a truncated log without a word, as an older store or an empty one. The number in this
 //! file is only ever written *after* sled has synced the commit of that number, so a healthy store
-//! is never behind it, whatever was cut off when; a store that is behind has lost commits.
+//! is never behind it, whatever was cut off when; a store that is behind has lost commits. And a
+//! generation is the store from the moment this file names it, which is one rename.
 //!
 //! The number is written in place after every flush, which costs a copy to the kernel and survives
 //! the process; it is synced at the open, at the close and every [`SYNC_EVERY`] flushes, so that
@@ -14,6 +16,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::OpenError;
+use crate::names;
 
 /// One sync of this file in so many flushes: below one percent of the syncs.
 const SYNC_EVERY: u32 = 256;
@@ -22,11 +25,21 @@ const SLOT_BYTES: usize = 512;
 const SLOTS: usize = 2;
 const MAGIC: &[u8; 8] = b"holdfast";
 
+/// What the file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Promise {
+    /// The number of the generation that is the store.
+    pub(crate) generation: u64,
+    /// The newest commit known to be on the disk; 0 while the store is being made.
+    pub(crate) commit: u64,
+}
+
 /// The open file, ready to take the next number.
 #[derive(Debug)]
 pub(crate) struct Watermark {
     file: File,
     path: PathBuf,
+    generation: u64,
     next_slot: u64,
     unsynced: u32,
 }
@@ -36,8 +49,8 @@ pub(crate) fn path(dir: &Path) -> PathBuf {
     dir.join("watermark")
 }
 
-/// The number that was promised; none when there is no file.
-pub(crate) fn read(dir: &Path) -> Result<Option<u64>, OpenError> {
+/// What was promised; none when there is no file.
+pub(crate) fn read(dir: &Path) -> Result<Option<Promise>, OpenError> {
     let path = path(dir);
     let mut content = Vec::new();
     match File::open(&path).and_then(|mut file| file.read_to_end(&mut content)) {
@@ -50,26 +63,30 @@ pub(crate) fn read(dir: &Path) -> Result<Option<u64>, OpenError> {
 }
 
 impl Watermark {
-    /// Replaces the file by one that promises `number`, durably.
-    pub(crate) fn create(dir: &Path, number: u64) -> Result<Self, OpenError> {
+    /// Replaces the file by one that makes this promise, durably.
+    pub(crate) fn create(dir: &Path, promise: Promise) -> Result<Self, OpenError> {
         let path = path(dir);
         let new = path.with_extension("new");
-        let file = write_new(&new, number).map_err(OpenError::io("write", &new))?;
+        let file = write_new(&new, promise).map_err(OpenError::io("write", &new))?;
         fs::rename(&new, &path).map_err(OpenError::io("write", &path))?;
+        names::sync(dir)?;
         Ok(Self {
             file,
             path,
+            generation: promise.generation,
             next_slot: 0,
             unsynced: 0,
         })
     }
 
-    /// Takes down that sled has synced commit `number`.
-    pub(crate) fn raise(&mut self, number: u64) -> io::Result<()> {
+    /// Takes down that sled has synced commit `commit`.
+    pub(crate) fn raise(&mut self, commit: u64) -> io::Result<()> {
         let offset = self.next_slot * SLOT_BYTES as u64;
         self.next_slot = (self.next_slot + 1) % SLOTS as u64;
         self.file.seek(SeekFrom::Start(offset))?;
-        self.file.write_all(&encode(number))?;
+        let generation = self.generation;
+        self.file
+            .write_all(&encode(Promise { generation, commit }))?;
         self.unsynced += 1;
         if self.unsynced < SYNC_EVERY {
             return Ok(());
@@ -88,16 +105,18 @@ impl Watermark {
     }
 }
 
-fn write_new(path: &Path, number: u64) -> io::Result<File> {
+fn write_new(path: &Path, promise: Promise) -> io::Result<File> {
     let mut file = File::create(path)?;
-    file.write_all(&encode(number).repeat(SLOTS))?;
+    file.write_all(&encode(promise).repeat(SLOTS))?;
     file.sync_all()?;
     Ok(file)
 }
 
-fn encode(number: u64) -> [u8; SLOT_BYTES] {
+fn encode(promise: Promise) -> [u8; SLOT_BYTES] {
     let mut record = MAGIC.to_vec();
-    record.extend_from_slice(&number.to_be_bytes());
+    for field in [promise.generation, promise.commit] {
+        record.extend_from_slice(&field.to_be_bytes());
+    }
     record.extend_from_slice(&crc32fast::hash(&record).to_be_bytes());
     record.resize(SLOT_BYTES, 0);
     let mut slot = [0; SLOT_BYTES];
@@ -105,39 +124,50 @@ fn encode(number: u64) -> [u8; SLOT_BYTES] {
     slot
 }
 
-fn decode(slot: &[u8]) -> Option<u64> {
-    let (body, rest) = slot.split_at_checked(MAGIC.len() + size_of::<u64>())?;
+fn decode(slot: &[u8]) -> Option<Promise> {
+    let (body, rest) = slot.split_at_checked(MAGIC.len() + 2 * size_of::<u64>())?;
     let stored = u32::from_be_bytes(*rest.first_chunk()?);
-    let number = body.strip_prefix(MAGIC)?.try_into().ok()?;
-    (crc32fast::hash(body) == stored).then_some(u64::from_be_bytes(number))
+    let (generation, commit) = body.strip_prefix(MAGIC)?.split_first_chunk()?;
+    let promise = Promise {
+        generation: u64::from_be_bytes(*generation),
+        commit: u64::from_be_bytes(commit.try_into().ok()?),
+    };
+    (crc32fast::hash(body) == stored).then_some(promise)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn promise(commit: u64) -> Promise {
+        Promise {
+            generation: 3,
+            commit,
+        }
+    }
+
     #[test]
     fn the_newest_number_is_read() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(read(dir.path()), Ok(None));
-        let mut watermark = Watermark::create(dir.path(), 7).unwrap();
-        assert_eq!(read(dir.path()), Ok(Some(7)));
+        let mut watermark = Watermark::create(dir.path(), promise(7)).unwrap();
+        assert_eq!(read(dir.path()), Ok(Some(promise(7))));
         for number in 8..11 {
             watermark.raise(number).unwrap();
-            assert_eq!(read(dir.path()), Ok(Some(number)));
+            assert_eq!(read(dir.path()), Ok(Some(promise(number))));
         }
     }
 
     #[test]
     fn a_torn_slot_leaves_the_number_before() {
         let dir = tempfile::tempdir().unwrap();
-        let mut watermark = Watermark::create(dir.path(), 7).unwrap();
+        let mut watermark = Watermark::create(dir.path(), promise(7)).unwrap();
         watermark.raise(8).unwrap();
         watermark.raise(9).unwrap();
         let mut content = fs::read(path(dir.path())).unwrap();
-        content[SLOT_BYTES + 10] ^= 1;
+        content[SLOT_BYTES + 20] ^= 1;
         fs::write(path(dir.path()), content).unwrap();
-        assert_eq!(read(dir.path()), Ok(Some(8)));
+        assert_eq!(read(dir.path()), Ok(Some(promise(8))));
     }
 
     #[test]

@@ -17,6 +17,9 @@ const CHILD_DIR: &str = "HOLDFAST_CRASH_DIR";
 /// The commit at which the child aborts, before it answers it.
 const ABORT_AT: u32 = 700;
 
+/// The folder a new store begins in.
+const GENERATION: &str = "generation-000001";
+
 /// How many places of the log are damaged, one at a time.
 const FLIPS: usize = 24;
 
@@ -81,6 +84,15 @@ fn crash(dir: &Path) -> Vec<u32> {
     acknowledged
 }
 
+/// Memory rather than disk, where there is a way: many copies are synced.
+fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    match memory.is_dir() {
+        true => tempfile::tempdir_in(memory).unwrap(),
+        false => tempfile::tempdir().unwrap(),
+    }
+}
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
@@ -94,7 +106,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn log_of(dir: &Path) -> PathBuf {
-    dir.join("sled").join("db")
+    dir.join(GENERATION).join("db")
 }
 
 /// Whether the store says that something is wrong: at the open, or at a row. Panics when it gives
@@ -141,7 +153,7 @@ fn a_log_cut_off_after_a_crash_is_never_opened_in_silence() {
     let acknowledged = crash(dir.path());
     let len = fs::metadata(log_of(dir.path())).unwrap().len();
     for part in 0..16 {
-        let cut = tempfile::tempdir().unwrap();
+        let cut = scratch();
         copy(dir.path(), cut.path());
         let log = fs::File::options()
             .write(true)
@@ -160,7 +172,7 @@ fn a_flipped_bit_after_a_crash_is_never_read_as_a_value() {
     let log = fs::read(log_of(dir.path())).unwrap();
     let used: Vec<_> = (0..log.len()).filter(|at| log[*at] != 0).collect();
     for flip in 0..FLIPS {
-        let flipped = tempfile::tempdir().unwrap();
+        let flipped = scratch();
         copy(dir.path(), flipped.path());
         let at = used[used.len() * flip / FLIPS];
         let mut log = log.clone();
@@ -170,8 +182,8 @@ fn a_flipped_bit_after_a_crash_is_never_read_as_a_value() {
     }
 }
 
-#[test]
-fn a_log_emptied_after_a_clean_close_is_refused_with_both_numbers() {
+/// A closed store of three commits.
+fn closed_store() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::open(dir.path(), Options::default()).unwrap();
     for number in 0..3 {
@@ -180,15 +192,22 @@ fn a_log_emptied_after_a_clean_close_is_refused_with_both_numbers() {
         db.commit_blocking(batch).unwrap();
     }
     db.close().unwrap();
-    fs::remove_dir_all(dir.path().join("sled")).unwrap();
+    dir
+}
+
+#[test]
+fn a_log_emptied_after_a_clean_close_is_refused_with_both_numbers() {
+    let dir = closed_store();
+    fs::write(log_of(dir.path()), "").unwrap();
+    for snapshot in snapshots_of(dir.path()) {
+        fs::remove_file(snapshot).unwrap();
+    }
     let refused = Db::open(dir.path(), Options::default()).err();
-    let watermark = dir.path().join("watermark");
     let dir = dir.path().to_owned();
     assert_eq!(
         refused,
         Some(OpenError::Behind {
             dir,
-            watermark,
             promised: 4,
             found: 0
         })
@@ -196,19 +215,74 @@ fn a_log_emptied_after_a_clean_close_is_refused_with_both_numbers() {
 }
 
 #[test]
-fn the_way_out_of_a_lost_commit_is_to_delete_the_watermark() {
+fn what_the_store_needs_is_named_when_it_is_missing() {
+    let watermark = Path::new("watermark");
+    let log = log_of(Path::new(""));
+    for missing in [watermark, Path::new(GENERATION), &log] {
+        let dir = closed_store();
+        let path = dir.path().join(missing);
+        if path.is_dir() {
+            fs::remove_dir_all(&path).unwrap();
+        } else {
+            fs::remove_file(&path).unwrap();
+        }
+        let refused = Db::open(dir.path(), Options::default()).err();
+        assert_eq!(refused, Some(OpenError::Missing { path: path.clone() }));
+        assert!(!path.exists(), "a refusal made {} anew", path.display());
+    }
+}
+
+#[test]
+fn a_store_that_was_never_made_whole_is_made() {
     let dir = tempfile::tempdir().unwrap();
-    Db::open(dir.path(), Options::default())
-        .unwrap()
-        .close()
-        .unwrap();
-    fs::remove_dir_all(dir.path().join("sled")).unwrap();
-    let refused = Db::open(dir.path(), Options::default()).err();
-    let Some(OpenError::Behind { watermark, .. }) = refused else {
-        panic!("opened, or refused for another reason: {refused:?}");
-    };
-    fs::remove_file(watermark).unwrap();
-    assert!(Db::open(dir.path(), Options::default()).is_ok());
+    let first = Db::open(dir.path(), Options::default()).unwrap();
+    first.close().unwrap();
+    let again = tempfile::tempdir().unwrap();
+    for settings in ["", "half of the settings"] {
+        let generation = again.path().join(GENERATION);
+        fs::create_dir_all(&generation).unwrap();
+        fs::write(generation.join("conf"), settings).unwrap();
+        fs::write(again.path().join("watermark"), unkept_promise()).unwrap();
+        let db = Db::open(again.path(), Options::default()).unwrap();
+        db.close().unwrap();
+        fs::remove_dir_all(generation).unwrap();
+    }
+}
+
+/// What the watermark holds before the first commit.
+fn unkept_promise() -> Vec<u8> {
+    let mut slot = b"holdfast".to_vec();
+    slot.extend_from_slice(&1u64.to_be_bytes());
+    slot.extend_from_slice(&0u64.to_be_bytes());
+    slot.extend_from_slice(&crc32fast::hash(&slot).to_be_bytes());
+    slot
+}
+
+#[test]
+fn what_sled_can_do_without_may_be_damaged() {
+    let dir = closed_store();
+    drop(Db::open(dir.path(), Options::default()).unwrap());
+    let snapshots = snapshots_of(dir.path());
+    assert!(!snapshots.is_empty());
+    let settings = dir.path().join(GENERATION).join("conf");
+    for path in [&settings, &snapshots[0]] {
+        let mut content = fs::read(path).unwrap();
+        content[3] ^= 1;
+        fs::write(path, content).unwrap();
+    }
+    let db = Db::open(dir.path(), Options::default()).unwrap();
+    assert_eq!(db.scan(b"a").count(), 3);
+}
+
+fn snapshots_of(dir: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(dir.join(GENERATION)).unwrap();
+    files
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            name.starts_with("snap.")
+        })
+        .collect()
 }
 
 #[test]
@@ -243,7 +317,7 @@ fn what_an_interrupted_open_left_is_removed() {
         .unwrap();
     let half = dir
         .path()
-        .join("sled")
+        .join(GENERATION)
         .join("snap.FFFFFFFFFFFFFFFF.generating");
     fs::write(&half, "half").unwrap();
     assert!(Db::open(dir.path(), Options::default()).is_ok());
@@ -257,7 +331,7 @@ fn a_page_outside_the_log_is_refused() {
         .unwrap()
         .close()
         .unwrap();
-    let blobs = dir.path().join("sled").join("blobs");
+    let blobs = dir.path().join(GENERATION).join("blobs");
     fs::write(blobs.join("17"), "page").unwrap();
     let refused = Db::open(dir.path(), Options::default()).err();
     assert_eq!(

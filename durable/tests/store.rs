@@ -272,7 +272,7 @@ fn no_page_ever_leaves_the_log() {
             .unwrap();
     }
     db.close().unwrap();
-    let blobs = dir.path().join("sled").join("blobs");
+    let blobs = dir.path().join("generation-000001").join("blobs");
     assert_eq!(std::fs::read_dir(blobs).unwrap().count(), 0);
     assert_eq!(keys(open(dir.path()).scan(b"")).len(), 61);
 }

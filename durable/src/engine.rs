@@ -1,0 +1,145 @@
+//! sled itself: how it is opened, what is looked at before, and its panics, caught.
+
+use std::any::Any;
+use std::fs;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::error::OpenError;
+use crate::generation::Generation;
+use crate::names;
+
+/// How much of the log sled fills before it goes on elsewhere, in bytes. The largest it can be at
+/// little cost in memory: a page over a quarter of it would go to a file that no sync covers.
+const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
+/// How often sled writes what nobody waits for, and collects garbage, in milliseconds.
+const FLUSH_EVERY_MS: u64 = 500;
+
+/// How long sled's own lock is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+/// Between two tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
+/// Opens sled on a generation, or lets it begin there. What an interrupted open left behind, or
+/// what sled can do without, is not in the way.
+pub(crate) fn open(generation: &Generation, cache_bytes: u64) -> Result<sled::Db, OpenError> {
+    remove_broken_settings(&generation.settings())?;
+    remove_broken_snapshots(generation)?;
+    refuse_blobs(&generation.blobs())?;
+    let config = sled::Config::new()
+        .path(generation.dir())
+        .segment_size(SEGMENT_BYTES)
+        .cache_capacity(cache_bytes)
+        .flush_every_ms(Some(FLUSH_EVERY_MS))
+        .mode(sled::Mode::LowSpace);
+    match caught(|| await_lock(&config)) {
+        Ok(opened) => opened.map_err(|error| refusal(generation, error)),
+        Err(what) => Err(OpenError::damaged(generation.dir(), what)),
+    }
+}
+
+/// Runs what may make sled panic, as much of what damage there can be does; or its words.
+pub(crate) fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| said(panic.as_ref()))
+}
+
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("sled panicked: {}", text.unwrap_or("without a word"))
+}
+
+/// sled's settings hold nothing that this program does not know. sled writes them without a sync,
+/// so a power cut may leave half of them, and it would refuse those for ever.
+fn remove_broken_settings(path: &Path) -> Result<(), OpenError> {
+    remove_unless(path, |content| checked(content).is_some())
+}
+
+/// A snapshot only saves sled from reading its whole log. One that is half written, damaged, or
+/// another's under a newer name it would take for the newest, and fail.
+fn remove_broken_snapshots(generation: &Generation) -> Result<(), OpenError> {
+    for path in generation.snapshots()? {
+        let number = path.extension().and_then(|number| number.to_str());
+        let number = number.and_then(|number| i64::from_str_radix(number, 16).ok());
+        remove_unless(&path, |content| {
+            number.is_some() && snapshot_number(content) == number
+        })?;
+    }
+    Ok(())
+}
+
+/// How far in the log a snapshot has read, by its content: the offset plus one, the pages, the
+/// length of both, their checksum.
+fn snapshot_number(content: &[u8]) -> Option<i64> {
+    let (content, checksum) = content.split_last_chunk()?;
+    let (content, _len) = content.split_last_chunk::<{ size_of::<u64>() }>()?;
+    let number = i64::from_le_bytes(*content.first_chunk()?);
+    (crc32fast::hash(content) == u32::from_le_bytes(*checksum)).then_some(number - 1)
+}
+
+/// What the checksum at the end of the settings is that of.
+fn checked(content: &[u8]) -> Option<&[u8]> {
+    let (settings, checksum) = content.split_last_chunk()?;
+    (crc32fast::hash(settings) == u32::from_le_bytes(*checksum)).then_some(settings)
+}
+
+fn remove_unless(path: &Path, whole: impl FnOnce(&[u8]) -> bool) -> Result<(), OpenError> {
+    let content = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        content => content.map_err(OpenError::io("read", path))?,
+    };
+    if whole(&content) {
+        return Ok(());
+    }
+    tracing::warn!(path = %path.display(), "a file that sled can do without is not whole: removed");
+    fs::remove_file(path).map_err(OpenError::io("remove", path))
+}
+
+fn refuse_blobs(blobs: &Path) -> Result<(), OpenError> {
+    match names::within(blobs)?.len() {
+        0 => Ok(()),
+        count => Err(OpenError::Blobs {
+            dir: blobs.to_owned(),
+            count,
+        }),
+    }
+}
+
+/// We hold our own lock by now, so whoever holds sled's is on the way out: its threads may keep the
+/// log a moment longer than the handle that was closed.
+fn await_lock(config: &sled::Config) -> sled::Result<sled::Db> {
+    let patience = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match config.open() {
+            Err(sled::Error::Io(error)) if is_sleds_lock(&error) && Instant::now() < patience => {
+                thread::sleep(LOCK_PAUSE);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+fn refusal(generation: &Generation, error: sled::Error) -> OpenError {
+    let dir = generation.dir();
+    match error {
+        sled::Error::Io(error) if is_sleds_lock(&error) => OpenError::InUse {
+            dir: generation.store().to_owned(),
+        },
+        sled::Error::Io(error) if !is_sleds_verdict(&error) => OpenError::io("open", dir)(error),
+        error => OpenError::damaged(dir, error.to_string()),
+    }
+}
+
+/// sled locks its log too, and lets go when the last scan of a closed store is dropped. It has
+/// only words for that.
+fn is_sleds_lock(error: &io::Error) -> bool {
+    error.to_string().starts_with("could not acquire lock")
+}
+
+/// Whether the error is about what sled read, not the system's refusal to let it read.
+fn is_sleds_verdict(error: &io::Error) -> bool {
+    error.raw_os_error().is_none()
+}

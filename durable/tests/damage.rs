@@ -1,0 +1,348 @@
+//! What a store does when one of its files is damaged: it opens with everything, or is refused in
+//! words. Never is a row missing, changed or old without one.
+//!
+//! `HOLDFAST_DAMAGE_CASES` sets how many cases there are, `HOLDFAST_DAMAGE_SEED` where they begin.
+
+#![allow(clippy::unwrap_used, reason = "what fails in a test should end it")]
+#![allow(clippy::print_stdout, reason = "a long run is read as it goes")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use holdfast_durable::{Batch, Db, OpenError, Options};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+type Rows = BTreeMap<Vec<u8>, Bytes>;
+
+/// A store in three states of its life.
+struct Specimen {
+    dir: tempfile::TempDir,
+    /// What it held when it was killed, and when it was stopped.
+    rows: Rows,
+}
+
+impl Specimen {
+    /// Its files before the last run, which wrote about as much again.
+    fn older(&self) -> PathBuf {
+        self.dir.path().join("older")
+    }
+
+    fn killed(&self) -> PathBuf {
+        self.dir.path().join("killed")
+    }
+
+    fn stopped(&self) -> PathBuf {
+        self.dir.path().join("stopped")
+    }
+}
+
+/// Memory rather than disk, where there is a way: thousands of copies are synced.
+fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() {
+        return tempfile::tempdir_in(memory).unwrap();
+    }
+    tempfile::tempdir().unwrap()
+}
+
+fn specimen() -> &'static Specimen {
+    static SPECIMEN: OnceLock<Specimen> = OnceLock::new();
+    SPECIMEN.get_or_init(|| {
+        let dir = scratch();
+        let mut specimen = Specimen {
+            dir,
+            rows: Rows::new(),
+        };
+        let store = specimen.dir.path().join("store");
+        let mut dice = StdRng::seed_from_u64(1);
+        for run in 0..3 {
+            let db = Db::open(&store, Options::default()).unwrap();
+            (0..300).for_each(|_| change(&db, &mut specimen.rows, &mut dice));
+            db.commit_blocking(Batch::new()).unwrap();
+            if run == 2 {
+                copy(&store, &specimen.killed());
+            }
+            db.close().unwrap();
+            if run == 1 {
+                copy(&store, &specimen.older());
+            }
+        }
+        copy(&store, &specimen.stopped());
+        specimen
+    })
+}
+
+/// Puts and deletes a few rows of few keys, small and large.
+fn change(db: &Db, rows: &mut Rows, dice: &mut StdRng) {
+    let mut batch = Batch::new();
+    for _ in 0..dice.random_range(1..6) {
+        let key = format!("{}/{}", dice.random_range(0..9), dice.random_range(0..99)).into_bytes();
+        if dice.random_ratio(1, 4) {
+            batch.delete(&key);
+            rows.remove(&key);
+            continue;
+        }
+        let len = match dice.random_range(0..50) {
+            0 => dice.random_range(61_000..200_000),
+            1..5 => dice.random_range(1000..20_000),
+            _ => dice.random_range(0..600),
+        };
+        let value: Bytes = (0..len).map(|_| dice.random::<u8>()).collect();
+        batch.put(&key, value.clone());
+        rows.insert(key, value);
+    }
+    db.write(batch);
+    if dice.random_ratio(1, 4) {
+        db.commit_blocking(Batch::new()).unwrap();
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// All files below a directory, by their paths within, in order.
+fn files_in(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.push(path.strip_prefix(dir).unwrap().to_owned());
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// What is done to one file.
+#[derive(Debug, Clone)]
+enum Damage {
+    Flip {
+        at: usize,
+        bit: u8,
+    },
+    Zero {
+        at: usize,
+        len: usize,
+    },
+    Garbage {
+        at: usize,
+        len: usize,
+        seed: u64,
+    },
+    Truncate {
+        len: usize,
+    },
+    Remove,
+    /// The file, or a part of it, is as it was a run ago.
+    Older {
+        at: usize,
+        len: usize,
+    },
+}
+
+impl Damage {
+    fn any(content: &[u8], dice: &mut StdRng) -> Self {
+        let at = place(content, dice);
+        let len = 1 << dice.random_range(0..22);
+        match dice.random_range(0..20) {
+            0..7 => Self::Flip {
+                at,
+                bit: dice.random_range(0..8),
+            },
+            7..11 => Self::Zero { at, len },
+            11..14 => Self::Garbage {
+                at,
+                len,
+                seed: dice.random(),
+            },
+            14 => Self::Truncate { len: 0 },
+            15..17 => Self::Truncate { len: at },
+            17 => Self::Remove,
+            18 => Self::Older {
+                at: 0,
+                len: usize::MAX,
+            },
+            _ => Self::Older {
+                at: at / 4096 * 4096,
+                len: len.max(4096),
+            },
+        }
+    }
+
+    fn apply(&self, path: &Path, older: &Path) {
+        let mut content = fs::read(path).unwrap();
+        let all = content.len();
+        let range = |at: usize, len: usize| at.min(all)..at.saturating_add(len).min(all);
+        match *self {
+            Self::Flip { at, bit } => content[range(at, 1)]
+                .iter_mut()
+                .for_each(|byte| *byte ^= 1 << bit),
+            Self::Zero { at, len } => content[range(at, len)].fill(0),
+            Self::Garbage { at, len, seed } => {
+                let mut dice = StdRng::seed_from_u64(seed);
+                content[range(at, len)]
+                    .iter_mut()
+                    .for_each(|byte| *byte = dice.random());
+            }
+            Self::Truncate { len } => content.truncate(len),
+            Self::Remove => return fs::remove_file(path).unwrap(),
+            Self::Older {
+                at: 0,
+                len: usize::MAX,
+            } => content = older_of(path, older),
+            Self::Older { at, len } => {
+                let older = older_of(path, older);
+                let range = range(at, len);
+                let range = range.start.min(older.len())..range.end.min(older.len());
+                content[range.clone()].copy_from_slice(&older[range]);
+            }
+        }
+        fs::write(path, content).unwrap();
+    }
+}
+
+/// A place in a file, of which half are not zero: sled's log is mostly empty.
+fn place(content: &[u8], dice: &mut StdRng) -> usize {
+    let at = dice.random_range(0..content.len().max(1));
+    if dice.random_ratio(1, 2) {
+        return at;
+    }
+    let written = content[at..].iter().position(|byte| *byte != 0);
+    written.map_or(at, |skip| at + skip)
+}
+
+/// The older file in the same place, or the one that played its part.
+fn older_of(path: &Path, older: &Path) -> Vec<u8> {
+    let part = |path: &Path| path.file_stem().unwrap().to_owned();
+    let twin = files_in(older)
+        .into_iter()
+        .find(|file| part(file) == part(path))
+        .unwrap();
+    fs::read(older.join(twin)).unwrap()
+}
+
+#[derive(Debug, PartialEq)]
+enum Outcome {
+    Whole,
+    Refused(String),
+    /// Something is wrong, and nobody said so.
+    Silent(String),
+}
+
+fn open_and_compare(dir: &Path, rows: &Rows) -> Outcome {
+    match Db::open(dir, Options::default()) {
+        Err(error) => refused(&error),
+        Ok(db) => compare(&db, rows),
+    }
+}
+
+fn refused(error: &OpenError) -> Outcome {
+    match error.is_damage() {
+        true => Outcome::Refused(error.to_string()),
+        false => Outcome::Silent(format!("not called damage: {error}")),
+    }
+}
+
+fn compare(db: &Db, rows: &Rows) -> Outcome {
+    let found: Result<Rows, _> = db
+        .scan(b"")
+        .map(|row| row.map(|(key, value)| (key.to_vec(), value)))
+        .collect();
+    match found {
+        Err(error) => Outcome::Silent(format!("opened, but: {error}")),
+        Ok(found) if found != *rows => Outcome::Silent(difference(&found, rows)),
+        Ok(_) => Outcome::Whole,
+    }
+}
+
+fn difference(found: &Rows, rows: &Rows) -> String {
+    let lost = rows.keys().filter(|key| !found.contains_key(*key)).count();
+    let new = found.keys().filter(|key| !rows.contains_key(*key)).count();
+    let changed = rows
+        .iter()
+        .filter(|(key, value)| found.get(*key).is_some_and(|other| other != *value))
+        .count();
+    format!("{lost} lost, {new} that were deleted, {changed} changed")
+}
+
+/// A store that opened with everything must also go on, and open again.
+fn use_and_compare(dir: &Path, mut rows: Rows, seed: u64) -> Outcome {
+    let mut dice = StdRng::seed_from_u64(seed);
+    let db = Db::open(dir, Options::default()).unwrap();
+    (0..50).for_each(|_| change(&db, &mut rows, &mut dice));
+    db.close().unwrap();
+    open_and_compare(dir, &rows)
+}
+
+fn case(seed: u64, specimen: &Specimen) -> Outcome {
+    let mut dice = StdRng::seed_from_u64(seed);
+    let state = match dice.random_ratio(1, 2) {
+        true => specimen.killed(),
+        false => specimen.stopped(),
+    };
+    let dir = scratch();
+    copy(&state, dir.path());
+    let files = files_in(dir.path());
+    let log = files.iter().find(|file| file.ends_with("db")).unwrap();
+    let file = match dice.random_ratio(1, 2) {
+        true => log,
+        false => &files[dice.random_range(0..files.len())],
+    };
+    let path = dir.path().join(file);
+    let damage = Damage::any(&fs::read(&path).unwrap(), &mut dice);
+    damage.apply(&path, &specimen.older());
+    let outcome = match open_and_compare(dir.path(), &specimen.rows) {
+        Outcome::Whole => use_and_compare(dir.path(), specimen.rows.clone(), seed),
+        outcome => outcome,
+    };
+    if std::env::var_os("HOLDFAST_DAMAGE_CASES").is_some() {
+        println!(
+            "{seed} {} {damage:?} {}: {outcome:?}",
+            state.display(),
+            file.display()
+        );
+    }
+    outcome
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |value| value.parse().unwrap())
+}
+
+#[test]
+fn no_damage_stays_silent() {
+    let first = setting("HOLDFAST_DAMAGE_SEED", 0);
+    let cases = setting("HOLDFAST_DAMAGE_CASES", 30);
+    let (mut whole, mut silent) = (0, Vec::new());
+    for seed in first..first + cases {
+        match case(seed, specimen()) {
+            Outcome::Whole => whole += 1,
+            Outcome::Refused(_) => {}
+            Outcome::Silent(what) => silent.push((seed, what)),
+        }
+    }
+    let refused = cases - whole - silent.len() as u64;
+    println!(
+        "cases {cases} whole {whole} refused {refused} silent {}",
+        silent.len()
+    );
+    assert!(silent.is_empty(), "{silent:#?}");
+    assert!(whole > 0 && refused > 0, "a generator that finds nothing");
+}

@@ -6,6 +6,7 @@
 //! - [`message`]: a message, and what is kept of one that waits;
 //! - [`outlet`]: the queue that leads to a session or a link;
 //! - [`desk`]: what every rule needs at hand;
+//! - [`clock`]: the clock by which mail ages;
 //! - [`policy`]: who may write to whom, and how much;
 //! - [`room`]: how much room a mailbox has, and for whom;
 //! - [`answers`]: senders that wait to hear what became of their messages;
@@ -45,7 +46,8 @@
 //! others in the order in which they were accepted, per lane. A device is handed at most 256 messages
 //! (`bulk`: 4) and 1 MiB per lane before it acknowledges; one is always let through.
 //!
-//! **How long.** `ttl_s` seconds from acceptance, at most and by default `max_ttl` (30 days). What was
+//! **How long.** `ttl_s` seconds from acceptance, at most and by default `max_ttl` (30 days), by a clock
+//! that wrong wall clocks do not move ([`clock`]). What was
 //! handed to the attached device does not expire under way. What expired is told to the device as one
 //! gap with their count, once everything that was accepted before is handed over, and in each session
 //! until the device has acknowledged it; and to its sender, if it asked.
@@ -66,6 +68,7 @@
 
 pub(crate) mod account;
 pub(crate) mod answers;
+pub(crate) mod clock;
 pub(crate) mod desk;
 pub(crate) mod ledger;
 pub(crate) mod mailbox;

@@ -32,7 +32,7 @@ use crate::{
     peers::{Dialler, Peers},
     request::SessionIds,
     router::Router,
-    store::{StoreError, durable::DurableStore},
+    store::{Boot, StoreError, durable::DurableStore},
 };
 
 /// How long the allocator has to hear that the relay is stopping.
@@ -190,7 +190,7 @@ impl Parts {
         credentials: &Credentials,
         name: Name,
         port: &Port,
-        (store, boot): (DurableStore, u64),
+        (store, boot): (DurableStore, Boot),
     ) -> Result<Self, BindError> {
         let endpoint = port.endpoint().clone();
         let address = endpoint.local_addr().map_err(cannot_bind(config.listen))?;
@@ -213,7 +213,7 @@ impl Parts {
         );
         Ok(Self {
             name,
-            boot,
+            boot: boot.number,
             clock,
             endpoint,
             address,
@@ -341,7 +341,7 @@ async fn accept(endpoint: Endpoint, context: Context) {
 }
 
 /// Opening reads the whole store, which is nothing to hold up other tasks for.
-async fn open_store(config: &Config) -> Result<(DurableStore, u64), BindError> {
+async fn open_store(config: &Config) -> Result<(DurableStore, Boot), BindError> {
     let path = config.data.clone();
     let opened = tokio::task::spawn_blocking(move || {
         let store = DurableStore::open(&path)?;

@@ -34,6 +34,7 @@ use crate::{
     clock::Clock,
     mail::{
         account::Account,
+        clock::MailClock,
         desk::{Desk, Durable, Positions, Shelf, Write},
         message::Place,
         outlet::Outlet,
@@ -42,7 +43,7 @@ use crate::{
     metrics::Metrics,
     peers::Peers,
     request::{Attachment, Request},
-    store::{MailboxStore, StoreError},
+    store::{Boot, MailboxStore, StoreError},
 };
 
 /// How often what is held in memory is looked through, while there is something.
@@ -106,6 +107,7 @@ struct State {
     homes: HashMap<Name, Home>,
     waiting: Waiting,
     positions: Positions,
+    mail_clock: MailClock,
     held: u64,
     /// How many writes were handed to the store.
     writes: u64,
@@ -114,7 +116,7 @@ struct State {
 impl Router {
     /// A router for one boot of a relay.
     pub(crate) fn new(
-        (name, boot): (Name, u64),
+        (name, boot): (Name, Boot),
         clock: Clock,
         rules: Rules,
         store: Arc<dyn MailboxStore>,
@@ -125,7 +127,8 @@ impl Router {
             residents: Residents::default(),
             homes: HashMap::new(),
             waiting: Waiting::default(),
-            positions: Positions::of_boot(boot),
+            positions: Positions::of_boot(boot.number),
+            mail_clock: MailClock::resume(boot.reading, rules.max_ttl),
             held: 0,
             writes: 0,
         };
@@ -358,6 +361,7 @@ impl Inner {
         let State {
             residents,
             positions,
+            mail_clock,
             held,
             ..
         } = state;
@@ -365,7 +369,8 @@ impl Inner {
             return Ok(());
         };
         let online_before = account.online();
-        let mut desk = Desk::new(self.clock.now(), &self.rules, positions, held, self);
+        let now = mail_clock.read(self.clock.now());
+        let mut desk = Desk::new(now, &self.rules, positions, held, self);
         rule(account, &mut desk);
         let Desk {
             writes,
@@ -443,6 +448,7 @@ impl Inner {
     /// knows anyway.
     fn sweep(&self) -> Result<(), StoreError> {
         let mut state = self.state.lock();
+        self.record_time(&mut state.mail_clock);
         let durable = self.finished.through.load(Ordering::Acquire);
         for _ in 0..SWEEP_ACCOUNTS.min(state.residents.len()) {
             let Some(name) = state.residents.next_in_round() else {
@@ -459,6 +465,14 @@ impl Inner {
             self.ask_for_durability(state.writes);
         }
         Ok(())
+    }
+
+    /// Writes down now and then what the clock of mail shows: the next run begins there.
+    fn record_time(&self, mail_clock: &mut MailClock) {
+        if let Some(reading) = mail_clock.record(self.clock.now()) {
+            let reading = vec![Write::PutReading(reading)];
+            self.store.commit(reading, Box::new(|| {}));
+        }
     }
 
     /// Has the store tell when everything up to a number is durable: what nobody waits for is

@@ -13,7 +13,7 @@ pub(crate) mod memory;
 use bytes::Bytes;
 use holdfast_protocol::id::Name;
 
-use crate::mail::{account::Rows, desk::Write, message::Place};
+use crate::mail::{account::Rows, clock::Reading, desk::Write, message::Place};
 
 /// Called once, when a change is durable.
 pub(crate) type Done = Box<dyn FnOnce() + Send>;
@@ -40,6 +40,15 @@ pub(crate) trait MailboxStore: Send + Sync + 'static {
 
     /// How long syncs took, and how much disk is used.
     fn stats(&self) -> StoreStats;
+}
+
+/// One run of the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Boot {
+    /// Larger than that of any run before.
+    pub(crate) number: u64,
+    /// What the clock of mail showed last in the run before.
+    pub(crate) reading: Option<Reading>,
 }
 
 /// What a store has done.

@@ -343,6 +343,7 @@ impl Account {
         let mut header = Header {
             id,
             accepted_ms: desk.now.wall_ms,
+            since_ms: desk.now.mail_ms,
             options,
         };
         let position = desk.positions.take();

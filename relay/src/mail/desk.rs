@@ -11,6 +11,7 @@ use holdfast_protocol::{
 
 use super::{
     answers::AnswerId,
+    clock::Reading,
     ledger::Mark,
     message::{Header, Place, Source},
     outlet::Asker,
@@ -18,13 +19,24 @@ use super::{
     refusals::Refusals,
 };
 
-/// Now, on both clocks.
+/// Now, on the machine's clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Moment {
     /// For timers: never jumps.
     pub(crate) time: Time,
-    /// For times to live, which outlast a restart: milliseconds since 1970-01-01 UTC.
+    /// For people: milliseconds since 1970-01-01 UTC.
     pub(crate) wall_ms: u64,
+}
+
+/// Now, on every clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Now {
+    /// For timers: never jumps.
+    pub(crate) time: Time,
+    /// For people: milliseconds since 1970-01-01 UTC.
+    pub(crate) wall_ms: u64,
+    /// For whatever outlasts a restart: see [`MailClock`](super::clock::MailClock).
+    pub(crate) mail_ms: u64,
 }
 
 /// Numbers that grow for as long as the store lives, across restarts: the boot is their upper part.
@@ -96,6 +108,8 @@ pub(crate) enum Write {
         /// Which, and why.
         refusals: Refusals,
     },
+    /// What the clock of mail shows. Of no account.
+    PutReading(Reading),
     /// May an account's devices write to this one's?
     PutAllowed {
         /// Whose list.
@@ -188,7 +202,7 @@ pub(crate) struct Tally {
 /// What every rule needs at hand, for one call.
 pub(crate) struct Desk<'a> {
     /// Now.
-    pub(crate) now: Moment,
+    pub(crate) now: Now,
     /// The limits.
     pub(crate) rules: &'a Rules,
     /// The next position.
@@ -208,7 +222,7 @@ pub(crate) struct Desk<'a> {
 impl<'a> Desk<'a> {
     /// A desk with an empty out-tray.
     pub(crate) fn new(
-        now: Moment,
+        now: Now,
         rules: &'a Rules,
         positions: &'a mut Positions,
         held: &'a mut u64,

@@ -322,7 +322,7 @@ impl Mailbox {
 
     fn expire(&mut self, desk: &mut Desk<'_>) {
         let missed = self.record.missed;
-        while let Some(slot) = self.queue.expired(desk.now.wall_ms) {
+        while let Some(slot) = self.queue.expired(desk.now.mail_ms) {
             self.record.missed += 1;
             self.drop_unsent(slot, Outcome::Expired, desk);
         }

@@ -27,21 +27,23 @@ pub(crate) struct Header {
     pub(crate) id: MessageId,
     /// When this relay accepted it: milliseconds since 1970-01-01 UTC.
     pub(crate) accepted_ms: u64,
+    /// The same by the clock of mail, from which its time to live counts.
+    pub(crate) since_ms: u64,
     /// What the sender asked for.
     pub(crate) options: Options,
 }
 
 impl Header {
-    /// When its time to live ends, in milliseconds since 1970-01-01 UTC.
+    /// When its time to live ends, by the clock of mail.
     pub(crate) fn expires_ms(&self) -> Option<u64> {
         self.options
             .ttl_s
-            .map(|ttl| self.accepted_ms.saturating_add(u64::from(ttl) * 1000))
+            .map(|ttl| self.since_ms.saturating_add(u64::from(ttl) * 1000))
     }
 
     /// Whether its time to live has ended.
-    pub(crate) fn has_expired(&self, wall_ms: u64) -> bool {
-        self.expires_ms().is_some_and(|expires| wall_ms >= expires)
+    pub(crate) fn has_expired(&self, mail_ms: u64) -> bool {
+        self.expires_ms().is_some_and(|expires| mail_ms >= expires)
     }
 
     /// What a device is told with the body.

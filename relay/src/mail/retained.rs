@@ -188,7 +188,7 @@ impl Retained {
         let fresh = self
             .items
             .iter()
-            .filter(|(_, item)| !item.header.has_expired(desk.now.wall_ms));
+            .filter(|(_, item)| !item.header.has_expired(desk.now.mail_ms));
         let read = fresh.filter_map(|(key, item)| {
             let unwritten = item.unwritten.clone();
             let body = unwritten.or_else(|| desk.shelf.body(&self.place(key)))?;
@@ -206,7 +206,7 @@ impl Retained {
         let expired = self
             .items
             .iter()
-            .filter(|(_, item)| item.header.has_expired(desk.now.wall_ms));
+            .filter(|(_, item)| item.header.has_expired(desk.now.mail_ms));
         let keys: Vec<Key> = expired.map(|(key, _)| key.clone()).collect();
         keys.iter().for_each(|key| self.remove(key, desk));
     }

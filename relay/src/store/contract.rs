@@ -51,6 +51,7 @@ fn header(lane: Lane, seq: u64) -> Header {
     Header {
         id,
         accepted_ms: 1_700_000_000_000,
+        since_ms: 1_600_000_000_000,
         options: Options::default(),
     }
 }

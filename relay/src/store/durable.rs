@@ -6,7 +6,7 @@ use bytes::Bytes;
 use holdfast_durable::{Batch, Db, Options};
 use holdfast_protocol::id::Name;
 
-use super::{Done, MailboxStore, StoreError, StoreStats, row};
+use super::{Boot, Done, MailboxStore, StoreError, StoreStats, row};
 use crate::mail::{account::Rows, desk::Write, message::Place};
 
 /// Mail on the disk.
@@ -23,17 +23,21 @@ impl DurableStore {
         })
     }
 
-    /// Begins another run of the relay, and tells its number: larger than any before.
-    pub(crate) fn begin_boot(&self) -> Result<u64, StoreError> {
+    /// Begins another run of the relay.
+    pub(crate) fn begin_boot(&self) -> Result<Boot, StoreError> {
         let last = match self.db.get(row::BOOT)? {
             Some(value) => row::decode("the boot", &value)?,
             None => 0,
         };
-        let boot: u64 = last + 1;
+        let number: u64 = last + 1;
+        let reading = match self.db.get(row::CLOCK)? {
+            Some(value) => Some(row::decode("the clock", &value)?),
+            None => None,
+        };
         let mut batch = Batch::new();
-        batch.put(row::BOOT, row::encode(&boot));
+        batch.put(row::BOOT, row::encode(&number));
         self.db.commit_blocking(batch)?;
-        Ok(boot)
+        Ok(Boot { number, reading })
     }
 
     /// Makes everything durable and lets the directory go.
@@ -98,6 +102,7 @@ fn batch(writes: Vec<Write>) -> Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::clock::Reading;
 
     #[test]
     fn it_keeps_the_contract_over_reopening() {
@@ -111,11 +116,19 @@ mod tests {
     }
 
     #[test]
-    fn each_boot_has_a_larger_number() {
+    fn each_boot_has_a_larger_number_and_the_last_reading_of_the_one_before() {
         let dir = tempfile::tempdir().unwrap();
-        for expected in 1..4 {
+        let mut reading = None;
+        for number in 1..4 {
             let store = DurableStore::open(dir.path()).unwrap();
-            assert_eq!(store.begin_boot().unwrap(), expected);
+            assert_eq!(store.begin_boot().unwrap(), Boot { number, reading });
+            let now = Reading {
+                mail_ms: number,
+                wall_ms: 7,
+                claimed_ms: 8,
+            };
+            store.write(vec![Write::PutReading(now)]);
+            reading = Some(now);
             store.close().unwrap();
         }
     }

@@ -8,6 +8,7 @@
 //! account ␀ 'a' sender                                → (empty)
 //! account ␀ 'x' source                                → Refusals
 //! ␀ "boot"                                            → number of the last boot
+//! ␀ "clock"                                           → Reading
 //! ```
 //!
 //! Everything of an account stands together, so one scan loads it; a mailbox's messages come in
@@ -26,6 +27,9 @@ use crate::mail::{
 
 /// The key of the number of the last boot. No account has an empty name.
 pub(super) const BOOT: &[u8] = b"\0boot";
+
+/// The key of the last reading of the clock of mail.
+pub(super) const CLOCK: &[u8] = b"\0clock";
 
 const DEVICE: u8 = b'd';
 const MESSAGE: u8 = b'm';
@@ -98,6 +102,10 @@ pub(super) fn of(write: Write) -> Row {
                 value: Some(encode(&refusals)),
             }
         }
+        Write::PutReading(reading) => Row {
+            key: CLOCK.to_vec(),
+            value: Some(encode(&reading)),
+        },
         Write::PutAllowed {
             account,
             sender,

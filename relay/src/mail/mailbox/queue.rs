@@ -373,9 +373,9 @@ impl Queue {
     }
 
     /// The next one that is past its time to live and was not handed over.
-    pub(super) fn expired(&self, wall_ms: u64) -> Option<Slot> {
+    pub(super) fn expired(&self, mail_ms: u64) -> Option<Slot> {
         let (expires, slot) = self.unsent.due.first()?;
-        (*expires <= wall_ms).then_some(*slot)
+        (*expires <= mail_ms).then_some(*slot)
     }
 
     /// What a newer message replaces: those of its key that were not handed over.

@@ -12,6 +12,7 @@ use holdfast_protocol::{
 use crate::{
     mail::{
         account::Account,
+        clock::{MailClock, Reading},
         desk::{Desk, Durable, Moment, Positions, Shelf, Tally, Write},
         message::{Message, Place},
         online::Session,
@@ -29,6 +30,9 @@ pub(super) struct Home {
     pub(super) account: Account,
     pub(super) rules: Rules,
     pub(super) now: Moment,
+    mail_clock: MailClock,
+    /// What of the clock is on the disk.
+    reading: Option<Reading>,
     pub(super) held: u64,
     pub(super) tally: Tally,
     positions: Positions,
@@ -60,6 +64,8 @@ impl Home {
         change(&mut rules);
         Self {
             account: Account::restore(name("alice"), crate::mail::account::Rows::default()),
+            mail_clock: MailClock::resume(None, rules.max_ttl),
+            reading: None,
             rules,
             now: Moment {
                 time: Time::ZERO,
@@ -78,8 +84,9 @@ impl Home {
 
     fn call(&mut self, rule: impl FnOnce(&mut Account, &mut Desk<'_>)) {
         let view = View(self.view.clone());
+        self.reading = self.mail_clock.record(self.now).or(self.reading);
         let mut desk = Desk::new(
-            self.now,
+            self.mail_clock.read(self.now),
             &self.rules,
             &mut self.positions,
             &mut self.held,
@@ -170,6 +177,12 @@ impl Home {
         self.call(Account::sweep);
     }
 
+    /// The wall clock shows what has passed since the start.
+    pub(super) fn correct_wall_clock(&mut self) {
+        let passed = self.now.time.since_origin().as_millis();
+        self.now.wall_ms = START_MS + u64::try_from(passed).unwrap();
+    }
+
     /// The oldest change that is not durable becomes so.
     pub(super) fn commit_one(&mut self) -> bool {
         if self.tail.is_empty() {
@@ -192,6 +205,7 @@ impl Home {
             self.disk.write(writes);
         }
         self.boot += 1;
+        self.mail_clock = MailClock::resume(self.reading, self.rules.max_ttl);
         self.view = self.disk.fork();
         self.positions = Positions::of_boot(self.boot);
         self.held = 0;

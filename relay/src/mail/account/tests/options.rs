@@ -54,7 +54,7 @@ fn nothing_is_handed_over_after_its_time() {
     let mut home = Home::new();
     home.send(note(1).ttl(1));
     home.commit();
-    home.now.wall_ms += 1000;
+    home.now.time = home.now.time + SECOND;
     let phone = home.attach("phone");
     let seen = home.take(&phone);
     assert_eq!(gaps(&seen), [1]);
@@ -92,6 +92,35 @@ fn what_expired_while_the_relay_was_down_is_missed_too() {
     home.commit();
     home.crash(0);
     home.now.wall_ms += 1000;
+    let phone = home.attach("phone");
+    assert_eq!(gaps(&home.take(&phone)), [1]);
+}
+
+#[test]
+fn a_wall_clock_that_jumps_neither_expires_mail_nor_keeps_it() {
+    let mut home = Home::new();
+    home.send(note(1).ttl(10));
+    home.commit();
+    home.now.wall_ms *= 2;
+    home.pass(9 * SECOND);
+    assert_eq!(home.tally.expired, 0, "forward");
+    home.now.wall_ms = 0;
+    home.pass(SECOND);
+    assert_eq!(home.tally.expired, 1, "back");
+}
+
+#[test]
+fn a_wall_clock_that_is_wrong_at_boot_does_not_expire_everything() {
+    let mut home = Home::new();
+    home.send(note(1).ttl(2 * 3600));
+    home.send(note(2).ttl(1800));
+    home.commit();
+    home.now.wall_ms += 400 * 24 * 3_600_000;
+    home.crash(0);
+    home.pass(SECOND);
+    assert_eq!(home.tally.expired, 1, "an hour is believed");
+    home.correct_wall_clock();
+    home.pass(1200 * SECOND);
     let phone = home.attach("phone");
     assert_eq!(gaps(&home.take(&phone)), [1]);
 }

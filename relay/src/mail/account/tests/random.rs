@@ -8,6 +8,7 @@
 //! - each source's messages are shown in order: the devices' own rule drops what comes late, so a
 //!   wrong order is a loss;
 //! - what was refused is never shown;
+//! - nothing expires before its time, however the wall clock jumps;
 //! - a late device gets the newest of each retained key;
 //! - when all is drained, nothing is held, nothing waits, nobody waits.
 
@@ -21,10 +22,11 @@ use holdfast_protocol::{
     id::{Lane, Recipient},
     limits::BULK_DELIVERY_WINDOW,
     message::{Outcome, Priority},
+    time::Time,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use super::fixture::{Device, Home, Mail, Seen, mail};
+use super::fixture::{Device, Home, Mail, START_MS, Seen, mail};
 use crate::mail::{
     message::{Message, Source},
     outlet::{Outbound, Outlet, Question},
@@ -44,8 +46,10 @@ struct Record {
     message: Message,
     /// Devices that had certainly joined when it was submitted first.
     required: BTreeSet<usize>,
-    /// When it was submitted, first and last.
+    /// When it was submitted, first and last, in steps.
     submitted: Option<(u64, u64)>,
+    /// When it was submitted first.
+    since: Time,
     /// The answers that its sender heard.
     answers: Vec<Outcome>,
     /// The relay crashed before its sender heard any: a device may have it although the next run,
@@ -147,7 +151,8 @@ impl World {
                 let span = Duration::from_millis(self.rng.random_range(1..700));
                 self.home.pass(span);
             }
-            97 => self.home.reload(),
+            97 if self.chance(50) => self.home.reload(),
+            97 => self.home.now.wall_ms = self.rng.random_range(0..2 * START_MS),
             98 if self.chance(50) => self.crash(),
             99 if self.chance(30) => self.lose_memory(),
             _ => self.home.commit(),
@@ -174,6 +179,7 @@ impl World {
             message: mail.0,
             required: BTreeSet::new(),
             submitted: None,
+            since: self.home.now.time,
             answers: Vec::new(),
             forgotten: false,
         };
@@ -217,6 +223,7 @@ impl World {
             Some((_, last)) => *last = self.step,
             None => {
                 record.submitted = Some((self.step, self.step));
+                record.since = self.home.now.time;
                 let own = SENDERS[sender].strip_prefix("alice/");
                 record.required = match &record.message.to {
                     Recipient::Account(_) => joined,
@@ -259,6 +266,11 @@ impl World {
             };
             let record = self.records.get_mut(&(sender, lane, seq)).unwrap();
             record.answers.push(outcome);
+            if outcome == Outcome::Expired {
+                let waited = self.home.now.time.since(record.since);
+                let ttl = record.message.options.ttl().unwrap();
+                assert!(waited >= ttl, "{} lived {waited:?}", record.message.id);
+            }
             if outcome == Outcome::Delivered {
                 let source = Source::from(&record.message.id);
                 for device in &record.required {
@@ -380,6 +392,7 @@ impl World {
 
     fn crash(&mut self) {
         let kept = self.rng.random_range(0..=self.home.tail.len());
+        self.home.correct_wall_clock();
         self.home.crash(kept);
         for record in self.records.values_mut() {
             record.forgotten |= record.submitted.is_some() && record.answers.is_empty();

@@ -1,32 +1,62 @@
 //! A relay as a process of its own, to be killed, frozen and started again.
 
 use std::{
-    fs,
+    fmt, fs, mem,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{ExitStatus, Stdio},
+    sync::Arc,
 };
 
 use holdfast_relay::Config;
+use parking_lot::Mutex;
 use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
+    io::{AsyncBufReadExt, BufReader},
     process::{Child, ChildStderr, Command},
+    sync::watch,
+    time::timeout,
 };
 
-use crate::net::within;
+use crate::net::{PATIENCE, within};
 
 /// A relay's process.
 pub struct Daemon {
     child: Child,
-    log: Lines<BufReader<ChildStderr>>,
+    log: Log,
     address: SocketAddr,
-    seen: Vec<String>,
+}
+
+/// Why a relay that was launched does not listen.
+#[derive(Debug)]
+pub struct NotListening {
+    /// How it ended; `None` if it did not within [`PATIENCE`].
+    pub status: Option<ExitStatus>,
+    /// What it said.
+    pub log: Vec<String>,
+}
+
+impl fmt::Display for NotListening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.status {
+            Some(status) => write!(f, "{status}: {}", self.log.join("\n")),
+            None => write!(f, "no end within {PATIENCE:?}: {}", self.log.join("\n")),
+        }
+    }
 }
 
 impl Daemon {
     /// Starts one and waits until it listens. `binary` is `relay-under-test`.
     pub async fn start(binary: &Path, config: &Config) -> Self {
-        let mut child = Command::new(binary)
+        let mut daemon = Self::launch(Command::new(binary), config);
+        match daemon.listening().await {
+            Ok(_) => daemon,
+            Err(ended) => panic!("{ended}"),
+        }
+    }
+
+    /// Starts the program of a command as a relay, and waits for nothing.
+    pub fn launch(mut command: Command, config: &Config) -> Self {
+        let mut child = command
             .arg("--config")
             .arg(write(config))
             .env("NO_COLOR", "1")
@@ -35,23 +65,34 @@ impl Daemon {
             .kill_on_drop(true)
             .spawn()
             .expect("a process");
-        let stderr = child.stderr.take().expect("its log");
-        let log = BufReader::new(stderr).lines();
-        let address = config.listen;
-        let mut daemon = Self {
+        let log = Log::follow(child.stderr.take().expect("its log"));
+        Self {
             child,
             log,
-            address,
-            seen: Vec::new(),
+            address: config.listen,
+        }
+    }
+
+    /// Waits until it listens, and says where.
+    ///
+    /// # Errors
+    /// [`NotListening`] when it ends instead, or does neither within [`PATIENCE`].
+    pub async fn listening(&mut self) -> Result<SocketAddr, NotListening> {
+        let Ok(Some(started)) = timeout(PATIENCE, self.log.next_with("started")).await else {
+            return Err(self.not_listening().await);
         };
-        let started = daemon.logged("started").await;
         let address = started.split("address=").nth(1).expect("an address");
-        daemon.address = address
-            .split_whitespace()
-            .next()
-            .and_then(|a| a.parse().ok())
-            .expect("one");
-        daemon
+        let address = address.split_whitespace().next();
+        self.address = address.and_then(|a| a.parse().ok()).expect("one");
+        Ok(self.address)
+    }
+
+    async fn not_listening(&mut self) -> NotListening {
+        let ended = timeout(PATIENCE / 10, self.child.wait()).await;
+        NotListening {
+            status: ended.ok().map(|status| status.expect("a status")),
+            log: self.log.lines(),
+        }
     }
 
     /// Where it listens.
@@ -61,16 +102,22 @@ impl Daemon {
 
     /// Waits for a line of its log.
     pub async fn logged(&mut self, text: &str) -> String {
-        let reading = async {
-            while let Some(line) = self.log.next_line().await.expect("its log") {
-                self.seen.push(line.clone());
-                if line.contains(text) {
-                    return line;
-                }
-            }
-            panic!("{text:?} was not logged: {:#?}", self.seen);
-        };
-        within(text, reading).await
+        match within(text, self.log.next_with(text)).await {
+            Some(line) => line,
+            None => panic!("{text:?} was not logged: {:#?}", self.log.lines()),
+        }
+    }
+
+    /// Waits until it ends by itself. How, and what it said.
+    pub async fn ended(mut self) -> (ExitStatus, Vec<String>) {
+        let status = within("its end", self.child.wait()).await;
+        while self.log.next_with("").await.is_some() {}
+        (status.expect("its end"), self.log.lines())
+    }
+
+    /// All that it has said so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lines()
     }
 
     /// Kills it without a chance to write anything.
@@ -104,6 +151,61 @@ impl Daemon {
             .arg(pid)
             .status();
         assert!(sent.await.expect("kill").success());
+    }
+}
+
+/// What a process writes to standard error, read as it comes, so that the pipe never fills.
+struct Log {
+    lines: Arc<Mutex<Vec<String>>>,
+    /// How many lines there are; closed with the log.
+    count: watch::Receiver<usize>,
+    /// How many have been looked at.
+    seen: usize,
+}
+
+impl Log {
+    fn follow(stderr: ChildStderr) -> Self {
+        let (lines, (counted, count)) = (Arc::default(), watch::channel(0));
+        tokio::spawn(read(stderr, Arc::clone(&lines), counted));
+        Self {
+            lines,
+            count,
+            seen: 0,
+        }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.lines.lock().clone()
+    }
+
+    /// The next line that contains the text; none when the log ends without.
+    async fn next_with(&mut self, text: &str) -> Option<String> {
+        loop {
+            if let Some(line) = self.find(text) {
+                return Some(line);
+            }
+            let seen = self.seen;
+            if self.count.wait_for(|count| *count > seen).await.is_err() {
+                return self.find(text);
+            }
+        }
+    }
+
+    fn find(&mut self, text: &str) -> Option<String> {
+        let lines = self.lines.lock();
+        let seen = mem::replace(&mut self.seen, lines.len());
+        let at = lines[seen..].iter().position(|line| line.contains(text))?;
+        self.seen = seen + at + 1;
+        Some(lines[seen + at].clone())
+    }
+}
+
+/// Ends with the process.
+async fn read(stderr: ChildStderr, lines: Arc<Mutex<Vec<String>>>, count: watch::Sender<usize>) {
+    let mut reader = BufReader::new(stderr).lines();
+    while let Ok(Some(line)) = reader.next_line().await {
+        lines.lock().push(line);
+        count.send_modify(|count| *count += 1);
     }
 }
 

@@ -5,6 +5,7 @@
 //! - [`daemon`]: a relay as a process of its own, to be killed and frozen;
 //! - [`guide`]: an allocator that says what a test tells it to;
 //! - [`raw`]: a device that speaks the wire by hand;
+//! - [`rig`]: real processes, killed, cut off from power and given damaged disks;
 //! - [`link`]: a UDP proxy that loses, delays and rebinds;
 //! - [`scrape`]: a relay's metrics.
 //!
@@ -22,4 +23,5 @@ pub mod link;
 pub mod net;
 pub mod pki;
 pub mod raw;
+pub mod rig;
 pub mod scrape;

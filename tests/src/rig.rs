@@ -1,0 +1,18 @@
+//! The rigs: real processes under load, killed, cut off from power, or given a damaged disk, and then
+//! held to every word they gave.
+//!
+//! - [`ledger`]: what was promised and what came: the one book of all rigs;
+//! - [`crowd`]: the load: clients that send all the time, and clients that come to fetch;
+//! - [`role`]: how a rig starts itself again as a relay;
+//! - [`disk`]: a file system of the rig's own, whose power can be cut;
+//! - [`powercut`]: power cuts.
+//!
+//! Each rig is a command, `cargo run --release -p holdfast-tests --bin NAME`, and a test of the
+//! ordinary run that runs the command. A seed decides what is sent, to whom, and when the blow falls;
+//! what the machine does meanwhile differs from run to run.
+
+pub mod crowd;
+pub mod disk;
+pub mod ledger;
+pub mod powercut;
+pub mod role;

@@ -1,0 +1,225 @@
+//! The load: clients that send all the time, and clients that come to fetch.
+
+use std::{future::poll_fn, path::PathBuf, sync::Arc, task::Poll, time::Duration};
+
+use holdfast::{Client, Config, SendOptions};
+use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::{JoinHandle, JoinSet},
+    time::timeout,
+};
+
+use super::ledger::{Key, Ledger, SMALLEST, some_len};
+use crate::net::Net;
+
+/// How many messages of one sender may be without an answer.
+const WINDOW: usize = 48;
+
+/// A body of the bulk lane, if only just.
+const SMALL_BULK: usize = 17 * 1024;
+
+/// Somebody who sends.
+pub struct Feeder {
+    client: Client,
+    task: JoinHandle<()>,
+}
+
+/// What feeders have in common.
+#[derive(Clone)]
+pub struct Feed {
+    /// The book.
+    pub ledger: Arc<Ledger>,
+    /// A message each; closed, it lets the feeders come to their end.
+    pub budget: Arc<Semaphore>,
+    /// What is sent follows from it.
+    pub seed: u64,
+}
+
+impl Feeder {
+    /// Begins to send. `targets` are the recipients' names, with their numbers in the book.
+    pub async fn start(
+        config: Config,
+        number: u16,
+        targets: Vec<(u16, String)>,
+        feed: &Feed,
+    ) -> Self {
+        let client = Client::connect(config).await.expect("a client");
+        let sender = Sender {
+            client: client.clone(),
+            number,
+            next: 1,
+            ledger: feed.ledger.clone(),
+            answers: JoinSet::new(),
+        };
+        let rng = SmallRng::seed_from_u64(feed.seed ^ u64::from(number));
+        let task = tokio::spawn(sender.run(targets, feed.budget.clone(), rng));
+        Self { client, task }
+    }
+
+    /// Looks for a relay now.
+    pub fn reconnect(&self) {
+        self.client.reconnect();
+    }
+
+    /// Waits until it has sent the last of each kind to everybody and has every answer, as it does
+    /// once the budget is closed. Whether it came to that in time.
+    pub async fn finish(self, patience: Duration) -> bool {
+        let Self { client, task } = self;
+        let abort = task.abort_handle();
+        let finished = timeout(patience, task).await;
+        abort.abort();
+        client.close().await;
+        finished.is_ok_and(|ended| ended.is_ok())
+    }
+}
+
+struct Sender {
+    client: Client,
+    number: u16,
+    next: u32,
+    ledger: Arc<Ledger>,
+    answers: JoinSet<()>,
+}
+
+impl Sender {
+    async fn run(mut self, targets: Vec<(u16, String)>, budget: Arc<Semaphore>, mut rng: SmallRng) {
+        while let Ok(permit) = budget.acquire().await {
+            permit.forget();
+            let to = targets.choose(&mut rng).expect("somebody");
+            self.send(to, some_len(&mut rng)).await;
+        }
+        for to in &targets {
+            self.send(to, SMALLEST).await;
+            self.send(to, SMALL_BULK).await;
+        }
+        while self.answers.join_next().await.is_some() {}
+    }
+
+    async fn send(&mut self, (recipient, name): &(u16, String), len: usize) {
+        while self.answers.len() >= WINDOW {
+            self.answers.join_next().await;
+        }
+        let key = Key {
+            sender: self.number,
+            recipient: *recipient,
+            number: self.next,
+        };
+        self.next += 1;
+        let body = self.ledger.enter(key, len);
+        let sent = self.client.send(name, body, SendOptions::default()).await;
+        let (sent, ledger) = (sent.expect("in the outbox"), self.ledger.clone());
+        self.answers
+            .spawn(async move { ledger.told(key, sent.stored().await) });
+    }
+}
+
+/// Somebody who fetches, now and then or all the time, and remembers on a disk of its own.
+pub struct Reader {
+    name: String,
+    number: u16,
+    directory: PathBuf,
+    ledger: Arc<Ledger>,
+    reading: Option<Reading>,
+}
+
+struct Reading {
+    client: Client,
+    enough: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Reader {
+    /// Somebody who is away.
+    pub fn new(name: &str, number: u16, directory: PathBuf, ledger: Arc<Ledger>) -> Self {
+        Self {
+            name: name.to_owned(),
+            number,
+            directory,
+            ledger,
+            reading: None,
+        }
+    }
+
+    /// Who it is.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its number in the book.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// Whether it is there.
+    pub fn is_there(&self) -> bool {
+        self.reading.is_some()
+    }
+
+    /// Comes, and fetches from now on.
+    pub async fn come(&mut self, net: &Net) {
+        if self.is_there() {
+            return;
+        }
+        let config = Config {
+            directory: Some(self.directory.clone()),
+            ..net.config(&self.name)
+        };
+        let client = Client::connect(config).await.expect("a client");
+        let (enough, leaving) = watch::channel(false);
+        let reading = read(client.clone(), self.number, self.ledger.clone(), leaving);
+        self.reading = Some(Reading {
+            client,
+            enough,
+            task: tokio::spawn(reading),
+        });
+    }
+
+    /// Looks for a relay now, if it is there.
+    pub fn reconnect(&self) {
+        if let Some(reading) = &self.reading {
+            reading.client.reconnect();
+        }
+    }
+
+    /// Goes, having finished with the message it is at.
+    pub async fn go(&mut self) {
+        let Some(reading) = self.reading.take() else {
+            return;
+        };
+        reading.enough.send_replace(true);
+        reading.task.await.expect("it reads");
+        reading.client.close().await;
+    }
+}
+
+async fn read(client: Client, me: u16, ledger: Arc<Ledger>, mut leaving: watch::Receiver<bool>) {
+    let mut remembering = JoinSet::new();
+    loop {
+        let message = tokio::select! {
+            biased;
+            _ = leaving.wait_for(|leaving| *leaving) => break,
+            message = client.next() => message.expect("a client that runs"),
+        };
+        ledger.arrived(me, message.lane(), message.body());
+        // Said in order, by being polled here; remembered many at a time.
+        let mut done = Box::pin(message.done());
+        if poll_fn(|cx| Poll::Ready(done.as_mut().poll(cx)))
+            .await
+            .is_pending()
+        {
+            remembering.spawn(done);
+        }
+    }
+    for remembered in remembering.join_all().await {
+        remembered.expect("a client that runs");
+    }
+}
+
+/// So many of them, at random.
+pub fn some<'a, T>(rng: &mut impl Rng, of: &'a mut [T], count: usize) -> Vec<&'a mut T> {
+    let chosen = rand::seq::index::sample(rng, of.len(), count.min(of.len())).into_vec();
+    let chosen_ones = of.iter_mut().enumerate();
+    let chosen_ones = chosen_ones.filter(|(at, _)| chosen.contains(at));
+    chosen_ones.map(|(_, one)| one).collect()
+}

@@ -16,7 +16,7 @@ use tokio::{
     task::{JoinError, JoinHandle},
 };
 
-use crate::{connection::Tide, metrics::Metrics, store::MailboxStore};
+use crate::{core::end::Tide, metrics::Metrics, store::MailboxStore};
 
 /// What is told.
 #[derive(Clone)]

@@ -29,7 +29,11 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use crate::{metrics::Metrics, peers::Peers, router::Router};
+use crate::{
+    clock::Clock,
+    core::{links::Links, router::Router},
+    metrics::Metrics,
+};
 
 /// How long one allocator is tried, and how long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -61,7 +65,9 @@ pub(crate) struct Keeper {
     /// Waits for homes.
     pub(crate) router: Router,
     /// Wants to know where relays are.
-    pub(crate) peers: Peers,
+    pub(crate) links: Links,
+    /// The clocks.
+    pub(crate) clock: Clock,
     /// The other live relays, as last heard.
     pub(crate) others: Arc<Mutex<Vec<RelayAddress>>>,
     /// The relay is stopping, and whether the allocator knows.
@@ -109,15 +115,15 @@ impl Keeper {
 
     /// Renews the lease at a third of its term, and asks for homes meanwhile.
     async fn keep(&mut self, connection: &Connection, unknown: &mut Unknown) -> ExchangeError {
-        let mut asking = JoinSet::new();
+        let (asks, mut asking) = (self.router.asking(), JoinSet::new());
         unknown.ask_all_again();
         let mut renewal = Instant::now();
         loop {
             unknown.ask(connection, &mut asking);
             let kept = tokio::select! {
                 () = sleep_until(renewal) => self.renew(connection).await.map(|at| renewal = at),
-                names = self.router.asked() => {
-                    unknown.add(names);
+                () = asks.rung() => {
+                    unknown.add(self.router.take_asks());
                     Ok(())
                 }
                 Ok(()) = self.draining.changed() => {
@@ -153,7 +159,7 @@ impl Keeper {
         leased
             .others
             .iter()
-            .for_each(|relay| self.peers.update(relay));
+            .for_each(|relay| self.links.update(relay));
         *self.others.lock() = leased.others;
         if draining {
             self.given_up.send_replace(true);
@@ -173,7 +179,7 @@ impl Keeper {
                     name: home,
                     addresses: Vec::new(),
                 });
-                if let Err(error) = self.router.found(&account, &home) {
+                if let Err(error) = self.router.found(self.clock.now(), &account, &home) {
                     tracing::error!(%account, %error, "mail for an account could not be routed");
                 }
             }

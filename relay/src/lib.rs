@@ -4,26 +4,30 @@
 //!
 //! ```text
 //! relay (bind, shutdown; owns every task)
-//!   connection (the only pump between QUIC and a session)    lease (with the allocator)   admin
-//!     router (one message: forward it, store it, or pass it on)
-//!       mail/account → mail/mailbox (order, windows, expiry)        peers/edge → peers/home
-//!         store (the trait) ← store/durable (sled, on the disk)
+//!   connection (from handshake to session or link)   peers (dials links)   lease   admin
+//!     pump (the only one between QUIC and what is decided of a connection)
+//!       core/session, core/link (the ends of connections, without I/O)
+//!         core/router (one message: forward it, store it, or pass it on)
+//!           mail/account → mail/mailbox (order, windows, expiry)
+//!             store (the trait) ← store/durable (sled, on the disk)
 //! ```
 //!
-//! Everything in `mail` is rules without I/O.
+//! Everything in `core` and `mail` is decided without I/O.
 
 mod admin;
+mod bell;
 mod clock;
 mod config;
 mod connection;
+mod core;
 pub mod daemon;
 mod lease;
 mod mail;
 mod metrics;
 mod peers;
+mod pump;
 mod relay;
-mod request;
-mod router;
+mod rounds;
 mod store;
 
 pub use config::{Config, ConfigError, Limits};

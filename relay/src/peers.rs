@@ -1,109 +1,122 @@
-//! Links between relays. A relay dials those that it needs (it is their *edge*); each link carries
-//! the messages, and serves the devices, of accounts that are at home on the other side.
-//!
-//! - [`edge`]: this side passes on, and serves devices for, another relay;
-//! - [`home`]: this side is the home, another relay passes on to it.
+//! Carries the links that this relay dials: one task for each.
 
-mod edge;
-pub(crate) mod home;
-
-use std::{collections::HashMap, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use holdfast_protocol::{
-    id::Name,
-    message::{Ack, RelayAddress},
+    close::{CloseCode, Violation},
+    id::{Identity, Name, TrustDomain},
 };
-use parking_lot::Mutex;
-use tokio::task::JoinSet;
-
-pub(crate) use edge::Dialler;
-use edge::Edge;
+use holdfast_transport::{Ending, endpoint, identity::peer_identity, wire::Wire};
+use quinn::{Endpoint, crypto::rustls::QuicClientConfig};
+use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
-    mail::outlet::{Outlet, SessionId},
+    clock::Clock,
+    core::{
+        end::Tide,
+        link::{MAX_BULK_STREAM, edge::Edge},
+        links::Links,
+    },
     metrics::Metrics,
-    request::Request,
+    pump::Pump,
 };
 
-/// Every relay that this one passes on to; a clone is another handle on the same links.
-#[derive(Clone)]
-pub(crate) struct Peers(Arc<Inner>);
+/// How long one address is tried.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 
-struct Inner {
-    dialler: Dialler,
-    metrics: Arc<Metrics>,
-    edges: Mutex<HashMap<Name, Arc<Edge>>>,
-    tasks: Mutex<JoinSet<()>>,
+/// What it takes to dial other relays.
+#[derive(Clone)]
+pub(crate) struct Dialler {
+    /// The socket.
+    pub(crate) endpoint: Endpoint,
+    /// Our credentials, for the relay–relay protocol.
+    pub(crate) tls: Arc<QuicClientConfig>,
+    /// Whose certificates we take.
+    pub(crate) trust_domain: TrustDomain,
+    /// For the pauses, and the age of sessions.
+    pub(crate) clock: Clock,
+    /// Counters.
+    pub(crate) metrics: Arc<Metrics>,
 }
 
-impl Peers {
-    /// No links yet.
-    pub(crate) fn new(dialler: Dialler, metrics: Arc<Metrics>) -> Self {
-        let (edges, tasks) = Default::default();
-        Self(Arc::new(Inner {
-            dialler,
-            metrics,
-            edges,
-            tasks,
-        }))
-    }
-
-    /// Tells where a relay can be reached, and begins a link to it unless there is one.
-    pub(crate) fn introduce(&self, relay: &RelayAddress) {
-        let mut edges = self.0.edges.lock();
-        if let Some(edge) = edges.get(&relay.name) {
-            return edge.set_addresses(relay.addresses.clone());
+impl Dialler {
+    /// Carries every link there is and will be, until the relay stops.
+    pub(crate) async fn run(self, links: Links, mut tide: watch::Receiver<Tide>) {
+        let (bell, mut carriers) = (links.bell(), JoinSet::new());
+        loop {
+            for edge in links.take_fresh() {
+                carriers.spawn(self.clone().carry(edge));
+            }
+            tokio::select! {
+                () = bell.rung() => {}
+                // It ends when the relay does, or was dropped.
+                _ = tide.wait_for(|tide| *tide == Tide::Stopping) => break,
+            }
         }
-        let edge = Arc::new(Edge::new(relay.clone()));
-        edges.insert(relay.name.clone(), edge.clone());
-        let (dialler, metrics) = (self.0.dialler.clone(), self.0.metrics.clone());
-        self.0
-            .tasks
-            .lock()
-            .spawn(async move { edge.run(&dialler, &metrics).await });
+        carriers.shutdown().await;
     }
 
-    /// Tells where a relay can be reached, if there is a link to it.
-    pub(crate) fn update(&self, relay: &RelayAddress) {
-        if let Some(edge) = self.edge(&relay.name) {
-            edge.set_addresses(relay.addresses.clone());
-        }
-    }
-
-    /// Passes a request on to the home of its account.
-    pub(crate) fn request(&self, relay: &Name, request: Request) {
-        if let Some(edge) = self.edge(relay) {
-            edge.request(request);
-        }
-    }
-
-    /// Passes on what a device acknowledged.
-    pub(crate) fn ack(&self, relay: &Name, session: SessionId, ack: Ack) {
-        if let Some(edge) = self.edge(relay) {
-            edge.ack(session, ack);
+    /// Keeps one link up for ever.
+    async fn carry(self, edge: Edge) {
+        loop {
+            if let Some(rest) = edge.rests_until() {
+                tokio::time::sleep_until(self.clock.instant(rest)).await;
+            }
+            let peer = edge.name();
+            match self.connect(peer, edge.dial()).await {
+                Ok(wire) => {
+                    tracing::info!(%peer, "linked to a relay");
+                    edge.linked(self.clock.now());
+                    self.metrics.links.inc();
+                    let ending = Pump::new(wire, edge.clone(), self.clock).run().await;
+                    self.metrics.links.dec();
+                    tracing::info!(%peer, %ending, "the link to a relay broke");
+                }
+                Err(ending) => {
+                    tracing::debug!(%peer, %ending, "a relay cannot be reached");
+                    edge.unlinked(self.clock.now());
+                }
+            }
         }
     }
 
-    /// Passes on that a session has ended.
-    pub(crate) fn detach(&self, relay: &Name, session: SessionId) {
-        if let Some(edge) = self.edge(relay) {
-            edge.detach(session);
+    async fn connect(&self, name: &Name, addresses: Vec<SocketAddr>) -> Result<Wire, Ending> {
+        let mut last = Ending::Lost("it has no address".to_owned());
+        for address in addresses {
+            match self.dial(name, address).await {
+                Ok(wire) => return Ok(wire),
+                Err(ending) => last = ending,
+            }
         }
+        Err(last)
     }
 
-    /// Drops what waits to be passed on for an outlet that is gone.
-    pub(crate) fn forget(&self, outlet: &Outlet) {
-        let edges: Vec<Arc<Edge>> = self.0.edges.lock().values().cloned().collect();
-        edges.iter().for_each(|edge| edge.forget(outlet));
-    }
-
-    /// Ends every link.
-    pub(crate) async fn shutdown(&self) {
-        let mut tasks = std::mem::take(&mut *self.0.tasks.lock());
-        tasks.shutdown().await;
-    }
-
-    fn edge(&self, relay: &Name) -> Option<Arc<Edge>> {
-        self.0.edges.lock().get(relay).cloned()
+    /// Dials a relay, and makes sure that it is the one that was meant.
+    async fn dial(&self, name: &Name, address: SocketAddr) -> Result<Wire, Ending> {
+        let connecting = endpoint::dial_watched(
+            &self.endpoint,
+            self.tls.clone(),
+            address,
+            &self.trust_domain,
+        )?;
+        let connection = tokio::time::timeout(DIAL_TIMEOUT, connecting)
+            .await
+            .map_err(|_| Ending::Lost(format!("{address} did not answer")))??;
+        let is_meant = match peer_identity(&connection, &self.trust_domain) {
+            Ok(Identity::Relay(relay)) if relay == *name => Ok(()),
+            Ok(other) => {
+                let what = format!("{other} answers where relay/{name} should");
+                Err(Violation::new(CloseCode::WrongKind, what))
+            }
+            Err(violation) => Err(violation),
+        };
+        let wire = Wire::open(connection, MAX_BULK_STREAM).await?;
+        match is_meant {
+            Ok(()) => Ok(wire),
+            Err(violation) => {
+                wire.close(&violation);
+                Err(Ending::Lost(violation.what))
+            }
+        }
     }
 }

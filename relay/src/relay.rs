@@ -26,12 +26,12 @@ use crate::{
     admin::{Admin, Office},
     clock::Clock,
     config::{Config, ConfigError},
-    connection::{Context, Tide},
+    connection::Context,
+    core::{end::Tide, links::Links, router::Router},
     lease::Keeper,
     metrics::Metrics,
-    peers::{Dialler, Peers},
-    request::SessionIds,
-    router::Router,
+    peers::Dialler,
+    rounds,
     store::{Boot, StoreError, durable::DurableStore},
 };
 
@@ -75,7 +75,6 @@ pub struct Relay {
     port: Port,
     admin: Option<Admin>,
     store: DurableStore,
-    peers: Peers,
     metrics: Arc<Metrics>,
     others: Arc<Mutex<Vec<RelayAddress>>>,
     drain: Duration,
@@ -83,6 +82,7 @@ pub struct Relay {
     draining: watch::Sender<bool>,
     given_up: watch::Receiver<bool>,
     accepting: JoinHandle<()>,
+    dialling: JoinHandle<()>,
     background: JoinSet<()>,
 }
 
@@ -148,12 +148,11 @@ impl Relay {
         // Every connection ends now, and takes its device off the list, which writes what is held
         // for it. None is cut short.
         let _ = (&mut self.accepting).await;
-        self.peers.shutdown().await;
+        let _ = (&mut self.dialling).await;
         self.background.shutdown().await;
         if let Some(admin) = self.admin.take() {
             admin.shutdown().await;
         }
-        drop(self.peers);
         self.port.release().await;
         let store = self.store.clone();
         let closed = tokio::task::spawn_blocking(move || store.close()).await;
@@ -180,7 +179,8 @@ struct Parts {
     allocation_tls: Arc<QuicClientConfig>,
     store: DurableStore,
     metrics: Arc<Metrics>,
-    peers: Peers,
+    dialler: Dialler,
+    links: Links,
     router: Router,
 }
 
@@ -201,15 +201,15 @@ impl Parts {
             tls: credentials.client(version::PEER)?,
             trust_domain: trust_domain.clone(),
             clock,
+            metrics: metrics.clone(),
         };
-        let peers = Peers::new(dialler, metrics.clone());
+        let links = Links::new(rand::random());
         let router = Router::new(
             (name.clone(), boot),
-            clock,
             config.rules(),
             Arc::new(store.clone()),
             metrics.clone(),
-            peers.clone(),
+            links.clone(),
         );
         Ok(Self {
             name,
@@ -221,7 +221,8 @@ impl Parts {
             allocation_tls: credentials.client(version::ALLOCATION)?,
             store,
             metrics,
-            peers,
+            dialler,
+            links,
             router,
         })
     }
@@ -240,10 +241,10 @@ impl Parts {
         };
         let keeper = self.keeper(&config, draining_seen, given_up);
         let others = keeper.others.clone();
-        let context = self.context(&config, tide_seen);
+        let context = self.context(&config, tide_seen.clone());
         let (router, boot, address) = (self.router, self.boot, self.address);
         let mut background = JoinSet::new();
-        background.spawn(async move { router.run().await });
+        background.spawn(rounds::run(router, self.clock));
         background.spawn(keeper.run());
         tracing::info!(relay = %self.name, boot, %address, "started");
         Ok(Relay {
@@ -252,7 +253,6 @@ impl Parts {
             port,
             admin,
             store: self.store,
-            peers: self.peers,
             metrics: self.metrics,
             others,
             drain: config.limits.drain,
@@ -260,6 +260,7 @@ impl Parts {
             draining,
             given_up: given_up_seen,
             accepting: tokio::spawn(accept(self.endpoint, context)),
+            dialling: tokio::spawn(self.dialler.run(self.links, tide_seen)),
             background,
         })
     }
@@ -290,7 +291,8 @@ impl Parts {
             capacity: config.capacity,
             metrics: self.metrics.clone(),
             router: self.router.clone(),
-            peers: self.peers.clone(),
+            links: self.links.clone(),
+            clock: self.clock,
             others: Arc::default(),
             draining,
             given_up,
@@ -307,7 +309,6 @@ impl Parts {
                 ping_grace: config.limits.ping_grace,
             },
             router: self.router.clone(),
-            ids: SessionIds::default(),
             clock: self.clock,
             metrics: self.metrics.clone(),
             tide,

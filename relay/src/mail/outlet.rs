@@ -17,9 +17,9 @@ use holdfast_protocol::{
     message::{Deliver, Gap, Outcome},
 };
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use super::message::Place;
+use crate::bell::Bell;
 
 /// Which session of this relay's, counted from its start. A link's outlet serves many.
 pub(crate) type SessionId = u64;
@@ -99,7 +99,7 @@ pub(crate) struct Outlet(Arc<Inner>);
 struct Inner {
     id: u64,
     queue: Mutex<Vec<Outbound>>,
-    wake: Notify,
+    bell: Bell,
     shut: AtomicBool,
     closed: AtomicBool,
 }
@@ -113,13 +113,13 @@ impl Outlet {
         Self(Arc::new(Inner {
             id,
             queue: Mutex::default(),
-            wake: Notify::new(),
+            bell: Bell::default(),
             shut: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         }))
     }
 
-    /// Appends, and wakes whoever waits in [`ready`](Self::ready).
+    /// Appends, and rings the [`bell`](Self::bell).
     pub(crate) fn push(&self, outbound: Outbound) {
         if self.is_closed() {
             return;
@@ -129,7 +129,7 @@ impl Outlet {
         let was_empty = queue.len() == 1;
         drop(queue);
         if was_empty {
-            self.0.wake.notify_one();
+            self.0.bell.ring();
         }
     }
 
@@ -161,12 +161,9 @@ impl Outlet {
         mem::take(&mut *self.0.queue.lock())
     }
 
-    /// Waits until something was queued since the last [`take`](Self::take). Cancel safe; one
-    /// waiter.
-    pub(crate) async fn ready(&self) {
-        while self.0.queue.lock().is_empty() {
-            self.0.wake.notified().await;
-        }
+    /// Rings when something was queued since the last [`take`](Self::take).
+    pub(crate) fn bell(&self) -> Bell {
+        self.0.bell.clone()
     }
 }
 

@@ -1,28 +1,12 @@
 //! What sessions and links ask of the router, and who asks.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
-
 use holdfast_protocol::id::{Device, Name};
 
 use crate::mail::{
     message::Message,
     online::Session,
-    outlet::{Asker, Outlet, SessionId},
+    outlet::{Asker, Outlet},
 };
-
-/// Numbers for sessions, one sequence a boot.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct SessionIds(Arc<AtomicU64>);
-
-impl SessionIds {
-    /// The next number.
-    pub(crate) fn next(&self) -> SessionId {
-        self.0.fetch_add(1, Ordering::Relaxed) + 1
-    }
-}
 
 /// A device that has attached here.
 #[derive(Clone, Debug)]

@@ -1,13 +1,13 @@
 //! Requests for accounts whose homes are not known yet, in the order in which they came.
 
-use std::{collections::HashMap, mem};
+use std::{collections::BTreeMap, mem};
 
 use holdfast_protocol::id::Name;
 
 use super::From;
 use crate::{
+    core::request::Request,
     mail::outlet::{Outlet, SessionId},
-    request::Request,
 };
 
 /// What may wait, in bytes. Past it, senders are turned away.
@@ -30,7 +30,7 @@ pub(super) enum Kept {
 /// Requests that wait.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    requests: HashMap<Name, Vec<(From, Request)>>,
+    requests: BTreeMap<Name, Vec<(From, Request)>>,
     bytes: usize,
 }
 

@@ -4,9 +4,15 @@
 //! an await. Sessions and links hand it [`Request`]s; whatever comes out of the rules goes to
 //! outlets and to the store. Requests for an account whose home is not known yet wait in the order
 //! in which they came.
+//!
+//! Whoever drives it calls [`Router::work`] when its bell has rung or its deadline has come, and
+//! answers what it [asks](Router::take_asks).
 
 mod residents;
 mod waiting;
+
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,
@@ -22,31 +28,33 @@ use bytes::Bytes;
 use holdfast_protocol::{
     id::Name,
     message::{Ack, RelayAddress},
+    time::Time,
 };
 use parking_lot::Mutex;
-use tokio::{sync::Notify, time::MissedTickBehavior};
 
 use self::{
     residents::Residents,
     waiting::{Kept, Waiting},
 };
+use super::{
+    links::Links,
+    request::{Attachment, Request},
+};
 use crate::{
-    clock::Clock,
+    bell::Bell,
     mail::{
         account::Account,
         clock::MailClock,
-        desk::{Desk, Durable, Positions, Shelf, Write},
+        desk::{Desk, Durable, Moment, Positions, Shelf, Write},
         message::Place,
-        outlet::Outlet,
+        outlet::{Outlet, SessionId},
         policy::Rules,
     },
     metrics::Metrics,
-    peers::Peers,
-    request::{Attachment, Request},
     store::{Boot, MailboxStore, StoreError},
 };
 
-/// How often what is held in memory is looked through, while there is something.
+/// How often at most what is held in memory is looked through.
 const TICK: Duration = Duration::from_millis(25);
 
 /// How often some accounts are looked through for mail past its time to live.
@@ -79,27 +87,27 @@ pub(crate) struct Router(Arc<Inner>);
 
 struct Inner {
     name: Name,
-    clock: Clock,
     rules: Rules,
     store: Arc<dyn MailboxStore>,
     metrics: Arc<Metrics>,
-    peers: Peers,
+    links: Links,
+    sessions: AtomicU64,
     state: Mutex<State>,
     finished: Arc<Finished>,
     /// Accounts whose homes are to be asked for.
     asks: Mutex<Vec<Name>>,
     /// There is something in `asks`.
-    asking: Notify,
+    asking: Bell,
 }
 
-/// Commits that became durable, for [`Router::run`] to answer.
+/// Commits that became durable, for [`Router::work`] to answer.
 #[derive(Default)]
 struct Finished {
     commits: Mutex<Vec<(Name, Vec<Durable>)>>,
     /// All writes up to this number are durable.
     through: AtomicU64,
-    /// There is something to answer, or an alarm was set.
-    work: Notify,
+    /// There is something to answer, or the deadline has moved closer.
+    bell: Bell,
 }
 
 struct State {
@@ -111,17 +119,19 @@ struct State {
     held: u64,
     /// How many writes were handed to the store.
     writes: u64,
+    /// No tick before this.
+    next_tick: Time,
+    next_sweep: Time,
 }
 
 impl Router {
     /// A router for one boot of a relay.
     pub(crate) fn new(
         (name, boot): (Name, Boot),
-        clock: Clock,
         rules: Rules,
         store: Arc<dyn MailboxStore>,
         metrics: Arc<Metrics>,
-        peers: Peers,
+        links: Links,
     ) -> Self {
         let state = State {
             residents: Residents::default(),
@@ -131,19 +141,26 @@ impl Router {
             mail_clock: MailClock::resume(boot.reading, rules.max_ttl),
             held: 0,
             writes: 0,
+            next_tick: Time::ZERO,
+            next_sweep: Time::ZERO,
         };
         Self(Arc::new(Inner {
             name,
-            clock,
             rules,
             store,
             metrics,
-            peers,
+            links,
+            sessions: AtomicU64::new(0),
             state: Mutex::new(state),
             finished: Arc::default(),
             asks: Mutex::default(),
-            asking: Notify::new(),
+            asking: Bell::default(),
         }))
+    }
+
+    /// A number for a session, not used before in this boot.
+    pub(crate) fn next_session(&self) -> SessionId {
+        self.0.sessions.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Takes a request of a session's. Requests of one session for one account are carried out in
@@ -151,35 +168,45 @@ impl Router {
     ///
     /// # Errors
     /// When the store cannot be read; nothing was done.
-    pub(crate) fn request(&self, request: Request) -> Result<(), StoreError> {
+    pub(crate) fn request(&self, now: Moment, request: Request) -> Result<(), StoreError> {
         self.0
-            .route(&mut self.0.state.lock(), From::Session, request)
+            .route(now, &mut self.0.state.lock(), From::Session, request)
     }
 
     /// Takes a request of another relay's, which takes this one for the account's home.
     ///
     /// # Errors
     /// As [`request`](Self::request).
-    pub(crate) fn request_from_peer(&self, request: Request) -> Result<(), StoreError> {
-        self.0.route(&mut self.0.state.lock(), From::Peer, request)
+    pub(crate) fn request_from_peer(
+        &self,
+        now: Moment,
+        request: Request,
+    ) -> Result<(), StoreError> {
+        self.0
+            .route(now, &mut self.0.state.lock(), From::Peer, request)
     }
 
     /// A device's application has messages.
     ///
     /// # Errors
     /// When the store cannot be read; nothing was done.
-    pub(crate) fn ack(&self, attachment: &Attachment, ack: Ack) -> Result<(), StoreError> {
+    pub(crate) fn ack(
+        &self,
+        now: Moment,
+        attachment: &Attachment,
+        ack: Ack,
+    ) -> Result<(), StoreError> {
         let (session, device) = (attachment.session.id, &attachment.device);
         let mut state = self.0.state.lock();
         match state.homes.get(&device.account) {
             Some(Home::Here) => {
                 self.0
-                    .with_account(&mut state, &device.account, |account, desk| {
+                    .with_account(now, &mut state, &device.account, |account, desk| {
                         account.ack(&device.device, session, ack, desk);
                     })
             }
             Some(Home::There(relay)) => {
-                self.0.peers.ack(relay, session, ack);
+                self.0.links.ack(relay, session, ack);
                 Ok(())
             }
             None => Ok(()),
@@ -190,18 +217,18 @@ impl Router {
     ///
     /// # Errors
     /// When the store cannot be read; what is there was unloaded before, and so is settled.
-    pub(crate) fn detach(&self, attachment: &Attachment) -> Result<(), StoreError> {
+    pub(crate) fn detach(&self, now: Moment, attachment: &Attachment) -> Result<(), StoreError> {
         let (session, device) = (attachment.session.id, &attachment.device);
         let mut state = self.0.state.lock();
         match state.homes.get(&device.account) {
             Some(Home::Here) => {
                 self.0
-                    .with_account(&mut state, &device.account, |account, desk| {
+                    .with_account(now, &mut state, &device.account, |account, desk| {
                         account.detach(&device.device, session, desk);
                     })
             }
             Some(Home::There(relay)) => {
-                self.0.peers.detach(relay, session);
+                self.0.links.detach(relay, session);
                 Ok(())
             }
             None => {
@@ -216,7 +243,7 @@ impl Router {
     pub(crate) fn forget(&self, outlet: &Outlet) {
         outlet.close();
         self.0.state.lock().waiting.forget(outlet);
-        self.0.peers.forget(outlet);
+        self.0.links.forget(outlet);
     }
 
     /// Reads a stored body, if it is still there.
@@ -227,26 +254,31 @@ impl Router {
         self.0.store.body(place)
     }
 
-    /// Waits for accounts whose homes are to be asked for. One waiter; cancel safe.
-    pub(crate) async fn asked(&self) -> Vec<Name> {
-        loop {
-            let asks = mem::take(&mut *self.0.asks.lock());
-            if !asks.is_empty() {
-                return asks;
-            }
-            self.0.asking.notified().await;
-        }
+    /// Rings when there is something to [`take_asks`](Self::take_asks).
+    pub(crate) fn asking(&self) -> Bell {
+        self.0.asking.clone()
+    }
+
+    /// The accounts whose homes are to be asked for, since this was last called. Answer each with
+    /// [`found`](Self::found), some time.
+    pub(crate) fn take_asks(&self) -> Vec<Name> {
+        mem::take(&mut *self.0.asks.lock())
     }
 
     /// An account's home has been found out: whatever waited for it goes its way.
     ///
     /// # Errors
     /// When the store cannot be read; whose requests could not be carried out was turned away.
-    pub(crate) fn found(&self, account: &Name, home: &RelayAddress) -> Result<(), StoreError> {
+    pub(crate) fn found(
+        &self,
+        now: Moment,
+        account: &Name,
+        home: &RelayAddress,
+    ) -> Result<(), StoreError> {
         let place = if home.name == self.0.name {
             Home::Here
         } else {
-            self.0.peers.introduce(home);
+            self.0.links.introduce(home);
             Home::There(home.name.clone())
         };
         let mut state = self.0.state.lock();
@@ -254,7 +286,7 @@ impl Router {
         let mut done = Ok(());
         for (from, request) in state.waiting.take(account) {
             let outlet = request.outlet().clone();
-            if let Err(error) = self.0.route(&mut state, from, request) {
+            if let Err(error) = self.0.route(now, &mut state, from, request) {
                 outlet.shut();
                 done = Err(error);
             }
@@ -262,35 +294,44 @@ impl Router {
         done
     }
 
-    /// Does what time and the store bring, until it is dropped.
-    pub(crate) async fn run(&self) {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut sweep = tokio::time::interval(SWEEP);
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let holding = self.0.state.lock().residents.has_alarm();
-            let done = tokio::select! {
-                () = self.0.finished.work.notified() => self.0.finish(),
-                _ = tick.tick(), if holding => self.0.tick(),
-                _ = sweep.tick() => self.0.sweep(),
-            };
-            if let Err(error) = done {
-                tracing::error!(%error, "an account could not be read");
-            }
+    /// Rings when there is something to [`work`](Self::work) on, or the deadline has moved closer.
+    pub(crate) fn bell(&self) -> Bell {
+        self.0.finished.bell.clone()
+    }
+
+    /// When there will be something to [`work`](Self::work) on at the latest.
+    pub(crate) fn deadline(&self) -> Time {
+        let state = self.0.state.lock();
+        let alarm = state.residents.first_alarm();
+        let tick = alarm.map(|alarm| alarm.max(state.next_tick));
+        tick.map_or(state.next_sweep, |tick| tick.min(state.next_sweep))
+    }
+
+    /// Does what time and the store have brought: answers what became durable, writes what was held
+    /// too long, drops what has expired.
+    pub(crate) fn work(&self, now: Moment) {
+        let done = [self.0.finish(now), self.0.tick(now), self.0.sweep(now)];
+        for error in done.into_iter().filter_map(Result::err) {
+            tracing::error!(%error, "an account could not be read");
         }
     }
 }
 
 impl Inner {
-    fn route(&self, state: &mut State, from: From, request: Request) -> Result<(), StoreError> {
+    fn route(
+        &self,
+        now: Moment,
+        state: &mut State,
+        from: From,
+        request: Request,
+    ) -> Result<(), StoreError> {
         if request.outlet().is_shut() {
             return Ok(());
         }
         match self.home(state, request.account())? {
-            Some(Home::Here) => self.carry_out(state, request),
+            Some(Home::Here) => self.carry_out(now, state, request),
             Some(Home::There(relay)) if from == From::Session => {
-                self.peers.request(&relay, request);
+                self.links.request(&relay, request);
                 Ok(())
             }
             Some(Home::There(relay)) => {
@@ -322,13 +363,18 @@ impl Inner {
         let account = request.account().clone();
         if state.waiting.push(from, request) == Kept::First {
             self.asks.lock().push(account);
-            self.asking.notify_one();
+            self.asking.ring();
         }
     }
 
-    fn carry_out(&self, state: &mut State, request: Request) -> Result<(), StoreError> {
+    fn carry_out(
+        &self,
+        now: Moment,
+        state: &mut State,
+        request: Request,
+    ) -> Result<(), StoreError> {
         let account = request.account().clone();
-        self.with_account(state, &account, |account, desk| match request {
+        self.with_account(now, state, &account, |account, desk| match request {
             Request::Submit { message, asker } => account.submit(message, asker, desk),
             Request::Attach(attachment) => {
                 let Attachment {
@@ -353,6 +399,7 @@ impl Inner {
     /// Applies a rule to an account that is at home here, and hands its writes to the store.
     fn with_account(
         &self,
+        now: Moment,
         state: &mut State,
         name: &Name,
         rule: impl FnOnce(&mut Account, &mut Desk<'_>),
@@ -369,7 +416,7 @@ impl Inner {
             return Ok(());
         };
         let online_before = account.online();
-        let now = mail_clock.read(self.clock.now());
+        let now = mail_clock.read(now);
         let mut desk = Desk::new(now, &self.rules, positions, held, self);
         rule(account, &mut desk);
         let Desk {
@@ -381,7 +428,7 @@ impl Inner {
         self.metrics.count(&tally, online_before, account.online());
         let written = self.write(&mut state.writes, name, writes, durable);
         if state.residents.touched(name, written) {
-            self.finished.work.notify_one();
+            self.finished.bell.ring();
         }
         Ok(())
     }
@@ -415,19 +462,19 @@ impl Inner {
             let done = move || {
                 finished.through.fetch_max(number, Ordering::AcqRel);
                 finished.commits.lock().push((name, durable));
-                finished.work.notify_one();
+                finished.bell.ring();
             };
             self.store.commit(writes, Box::new(done));
         }
         Some(*last)
     }
 
-    fn finish(&self) -> Result<(), StoreError> {
+    fn finish(&self, now: Moment) -> Result<(), StoreError> {
         let finished = mem::take(&mut *self.finished.commits.lock());
         let mut state = self.state.lock();
         let mut result = Ok(());
         for (name, durable) in finished {
-            let done = self.with_account(&mut state, &name, |account, desk| {
+            let done = self.with_account(now, &mut state, &name, |account, desk| {
                 durable.iter().for_each(|done| account.stored(done, desk));
             });
             result = result.and(done);
@@ -435,26 +482,33 @@ impl Inner {
         result
     }
 
-    fn tick(&self) -> Result<(), StoreError> {
+    fn tick(&self, now: Moment) -> Result<(), StoreError> {
         let mut state = self.state.lock();
-        let now = self.clock.time();
-        while let Some(name) = state.residents.next_due(now) {
-            self.with_account(&mut state, &name, Account::tick)?;
+        if now.time < state.next_tick {
+            return Ok(());
+        }
+        while let Some(name) = state.residents.next_due(now.time) {
+            state.next_tick = now.time + TICK;
+            self.with_account(now, &mut state, &name, Account::tick)?;
         }
         Ok(())
     }
 
     /// Looks through some accounts for what has expired, and drops from memory what the store
     /// knows anyway.
-    fn sweep(&self) -> Result<(), StoreError> {
+    fn sweep(&self, now: Moment) -> Result<(), StoreError> {
         let mut state = self.state.lock();
-        self.record_time(&mut state.mail_clock);
+        if now.time < state.next_sweep {
+            return Ok(());
+        }
+        state.next_sweep = now.time + SWEEP;
+        self.record_time(now, &mut state.mail_clock);
         let durable = self.finished.through.load(Ordering::Acquire);
         for _ in 0..SWEEP_ACCOUNTS.min(state.residents.len()) {
             let Some(name) = state.residents.next_in_round() else {
                 break;
             };
-            self.with_account(&mut state, &name, Account::sweep)?;
+            self.with_account(now, &mut state, &name, Account::sweep)?;
             if state.residents.len() > self.rules.max_settled
                 && let Some(account) = state.residents.unload(&name, durable)
             {
@@ -468,8 +522,8 @@ impl Inner {
     }
 
     /// Writes down now and then what the clock of mail shows: the next run begins there.
-    fn record_time(&self, mail_clock: &mut MailClock) {
-        if let Some(reading) = mail_clock.record(self.clock.now()) {
+    fn record_time(&self, now: Moment, mail_clock: &mut MailClock) {
+        if let Some(reading) = mail_clock.record(now) {
             let reading = vec![Write::PutReading(reading)];
             self.store.commit(reading, Box::new(|| {}));
         }

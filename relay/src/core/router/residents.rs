@@ -53,7 +53,7 @@ impl Residents {
     }
 
     /// Something was done with an account, and the write of this number came of it, if any. Tells
-    /// whether this is the first alarm that is set.
+    /// whether an alarm comes sooner now than any that was set.
     pub(super) fn touched(&mut self, name: &Name, written: Option<u64>) -> bool {
         let Some(resident) = self.accounts.get_mut(name) else {
             return false;
@@ -69,13 +69,14 @@ impl Residents {
         if let Some(later) = resident.alarm.replace(due) {
             self.alarms.remove(&(later, name.clone()));
         }
+        let is_first = self.first_alarm().is_none_or(|first| due < first);
         self.alarms.insert((due, name.clone()));
-        self.alarms.len() == 1
+        is_first
     }
 
-    /// Whether an alarm is set.
-    pub(super) fn has_alarm(&self) -> bool {
-        !self.alarms.is_empty()
+    /// When the first alarm comes.
+    pub(super) fn first_alarm(&self) -> Option<Time> {
+        self.alarms.first().map(|(alarm, _)| *alarm)
     }
 
     /// The next account whose alarm has come.

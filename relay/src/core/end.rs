@@ -1,0 +1,102 @@
+//! One end of a connection, without the connection: bytes go in, and what is to leave comes out.
+//!
+//! A [`Session`](super::session::Session), and either end of a link between relays, are driven in
+//! the same way: feed one, then take what it says until it says nothing more; look at its deadline;
+//! hand over when its bell has rung.
+
+use std::{net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use holdfast_protocol::{
+    close::Violation, frame::Encoded, id::Lane, message::RelayAddress, time::Time,
+};
+
+use crate::{bell::Bell, mail::desk::Moment};
+
+/// What is to leave.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Outgoing {
+    /// Write this to the control stream.
+    Control(Bytes),
+    /// Write this to a unidirectional stream of its own; streams in the order of these.
+    Bulk(Encoded),
+    /// Send this datagram.
+    Datagram(Bytes),
+    /// Close the connection; nothing follows.
+    Close(Violation),
+}
+
+impl Outgoing {
+    /// A frame in its lane: on the control stream, or on a stream of its own.
+    pub(super) fn in_lane(lane: Lane, frame: Encoded) -> impl Iterator<Item = Self> {
+        let pieces = match lane {
+            Lane::Message => [Self::Control(frame.head), Self::Control(frame.body)].into(),
+            Lane::Bulk => vec![Self::Bulk(frame)],
+        };
+        let is_empty = |piece: &Self| matches!(piece, Self::Control(bytes) if bytes.is_empty());
+        pieces.into_iter().filter(move |piece| !is_empty(piece))
+    }
+}
+
+/// Whether the relay goes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Tide {
+    /// It does.
+    #[default]
+    Running,
+    /// It is stopping: devices are to go elsewhere.
+    Draining {
+        /// How long they have.
+        within: Duration,
+        /// Where to.
+        successors: Vec<RelayAddress>,
+    },
+    /// It stops now.
+    Stopping,
+}
+
+/// One end of a connection.
+pub(crate) trait End {
+    /// Rings when there is something to [`hand_over`](Self::hand_over).
+    fn bell(&self) -> Bell;
+
+    /// Takes bytes of the control stream.
+    fn control(&mut self, now: Moment, bytes: Bytes);
+
+    /// Takes a whole unidirectional stream, in the order in which the other side opened them.
+    fn bulk(&mut self, now: Moment, bytes: Bytes);
+
+    /// Takes a datagram that came from `observed`.
+    fn datagram(&mut self, now: Moment, bytes: Bytes, observed: SocketAddr) {
+        let _ = (now, bytes, observed);
+    }
+
+    /// Hands the other side what the rules have for it.
+    fn hand_over(&mut self, now: Moment);
+
+    /// Does what is due.
+    fn timeout(&mut self, now: Moment) {
+        let _ = now;
+    }
+
+    /// When [`timeout`](Self::timeout) is due.
+    fn deadline(&self) -> Option<Time> {
+        None
+    }
+
+    /// The tide has turned.
+    fn turn(&mut self, now: Moment, tide: Tide) {
+        let _ = (now, tide);
+    }
+
+    /// So many bytes were given out and have not left yet.
+    fn set_backlog(&mut self, now: Moment, bytes: usize) {
+        let _ = (now, bytes);
+    }
+
+    /// The next thing to do.
+    fn poll(&mut self) -> Option<Outgoing>;
+
+    /// The connection is gone.
+    fn leave(&mut self, now: Moment);
+}

@@ -58,6 +58,12 @@ impl Batch {
         self.changes.len()
     }
 
+    /// What becomes of each key, in the order they were added: a new value, or none.
+    pub fn changes(&self) -> impl Iterator<Item = (&[u8], Option<&Bytes>)> {
+        let changes = self.changes.iter();
+        changes.map(|change| (change.key.as_slice(), change.value.as_ref()))
+    }
+
     /// Keys and values together, in bytes: what a group's size is counted in.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
@@ -90,6 +96,16 @@ mod tests {
         batch.put("ab", "cde");
         batch.delete(b"fg");
         assert_eq!((batch.len(), batch.bytes()), (2, 7));
+    }
+
+    #[test]
+    fn tells_its_changes_in_order() {
+        let mut batch = Batch::new();
+        batch.put("ab", "cde");
+        batch.delete(b"fg");
+        let value = Bytes::from("cde");
+        let changes: Vec<_> = batch.changes().collect();
+        assert_eq!(changes, [(&b"ab"[..], Some(&value)), (b"fg", None)]);
     }
 
     #[test]

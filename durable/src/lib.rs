@@ -26,6 +26,7 @@ mod opening;
 mod queue;
 mod rows;
 mod scan;
+mod store;
 mod value;
 mod watermark;
 
@@ -34,3 +35,4 @@ pub use committer::Stats;
 pub use db::{Db, Options};
 pub use error::{CloseError, Closed, Damage, OpenError, ReadError};
 pub use scan::Scan;
+pub use store::{Done, RowsInOrder, Store};

@@ -1,9 +1,11 @@
 //! Where mail waits: the trait that the rules write through, and what stands behind it.
 //!
-//! [`durable`] is the disk; [`memory`] is for tests of everything else. Both pass [`contract`].
+//! Mail stands in ordered [`rows`], which somebody else keeps: [`durable`] on the disk, [`memory`]
+//! for tests of everything else. Both pass [`contract`].
 
 pub(crate) mod durable;
 mod row;
+pub(crate) mod rows;
 
 #[cfg(test)]
 mod contract;
@@ -11,12 +13,10 @@ mod contract;
 pub(crate) mod memory;
 
 use bytes::Bytes;
+use holdfast_durable::Done;
 use holdfast_protocol::id::Name;
 
 use crate::mail::{account::Rows, clock::Reading, desk::Write, message::Place};
-
-/// Called once, when a change is durable.
-pub(crate) type Done = Box<dyn FnOnce() + Send>;
 
 /// Keeps mailboxes, what accounts retain, and whom they allow.
 ///

@@ -3,70 +3,54 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use holdfast_protocol::id::Name;
+use holdfast_durable::{Batch, Done, ReadError, RowsInOrder, Store};
 use parking_lot::Mutex;
 
-use super::{Done, MailboxStore, StoreError, StoreStats, row};
-use crate::mail::{account::Rows, desk::Write, message::Place};
+use super::rows::RowStore;
 
 /// Mail in memory.
+pub(crate) type MemoryStore = RowStore<MemoryRows>;
+
+/// Rows in memory.
 #[derive(Clone, Default)]
-pub(crate) struct MemoryStore(Arc<Mutex<BTreeMap<Vec<u8>, Bytes>>>);
+pub(crate) struct MemoryRows(Arc<Mutex<BTreeMap<Vec<u8>, Bytes>>>);
 
 impl MemoryStore {
     /// A copy that goes its own way: what a crash leaves behind.
     pub(crate) fn fork(&self) -> Self {
-        Self(Arc::new(Mutex::new(self.0.lock().clone())))
-    }
-
-    fn apply(&self, writes: Vec<Write>) {
-        let mut rows = self.0.lock();
-        for row in writes.into_iter().map(row::of) {
-            match row.value {
-                Some(value) => rows.insert(row.key, value),
-                None => rows.remove(&row.key),
-            };
-        }
+        let rows = self.0.0.lock().clone();
+        Self::new(MemoryRows(Arc::new(Mutex::new(rows))))
     }
 }
 
-impl MailboxStore for MemoryStore {
-    fn load(&self, account: &Name) -> Result<Rows, StoreError> {
-        let (prefix, mut found) = (row::prefix(account), Rows::default());
+impl Store for MemoryRows {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
+        Ok(self.0.lock().get(key).cloned())
+    }
+
+    fn scan(&self, prefix: &[u8]) -> RowsInOrder<'_> {
         let rows = self.0.lock();
-        let of_account = rows
-            .range(prefix.clone()..)
-            .take_while(|(key, _)| key.starts_with(&prefix));
-        for (key, value) in of_account {
-            row::collect(&mut found, &key[prefix.len()..], value)?;
-        }
-        Ok(found)
+        let found = rows.range(prefix.to_vec()..);
+        let found = found.take_while(|(key, _)| key.starts_with(prefix));
+        let found: Vec<_> = found
+            .map(|(key, value)| Ok((Bytes::from(key.clone()), value.clone())))
+            .collect();
+        Box::new(found.into_iter())
     }
 
-    fn knows(&self, account: &Name) -> Result<bool, StoreError> {
-        Ok(self
-            .0
-            .lock()
-            .keys()
-            .any(|key| key.starts_with(&row::prefix(account))))
-    }
-
-    fn body(&self, place: &Place) -> Result<Option<Bytes>, StoreError> {
-        let value = self.0.lock().get(&row::place_key(place)).cloned();
-        value.map(|value| row::body(place, &value)).transpose()
-    }
-
-    fn commit(&self, writes: Vec<Write>, done: Done) {
-        self.apply(writes);
+    fn commit(&self, batch: Batch, done: Done) {
+        self.write(batch);
         done();
     }
 
-    fn write(&self, writes: Vec<Write>) {
-        self.apply(writes);
-    }
-
-    fn stats(&self) -> StoreStats {
-        StoreStats::default()
+    fn write(&self, batch: Batch) {
+        let mut rows = self.0.lock();
+        for (key, value) in batch.changes() {
+            match value {
+                Some(value) => rows.insert(key.to_vec(), value.clone()),
+                None => rows.remove(key),
+            };
+        }
     }
 }
 

@@ -8,9 +8,12 @@ use std::{
 
 use holdfast_protocol::{close::CloseCode, id::Identity, version};
 use holdfast_transport::{
-    credentials::{CredentialError, Credentials},
+    credentials::CredentialError,
     ending::error_code,
-    endpoint::{self, Port, Requests},
+    endpoint::Requests,
+    keys::{EndpointKeys, KeysError},
+    live::LiveCredentials,
+    port::{self, Port},
 };
 use quinn::{Endpoint, Incoming};
 use tokio::{
@@ -31,6 +34,9 @@ use crate::{
 /// How often it is looked whose lease has run out. Only the log waits for it.
 const EXPIRY_CHECK: Duration = Duration::from_secs(1);
 
+/// In the folder of the pins: what a restarted allocator is recognised by.
+const KEYS: &str = "endpoint.keys";
+
 /// Why an allocator cannot start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BindError {
@@ -40,6 +46,9 @@ pub enum BindError {
     /// The credentials cannot be used.
     #[error(transparent)]
     Credentials(#[from] CredentialError),
+    /// The keys of former runs cannot be used.
+    #[error("data: {0}")]
+    Keys(#[from] KeysError),
     /// The certificate is somebody else's.
     #[error(
         "credentials.certificate is for {0}; an allocator needs one from `holdfast-certs issue \
@@ -67,6 +76,8 @@ pub struct Allocator {
     desk: Arc<Desk>,
     /// The one task that accepts; it owns those of the connections.
     acceptor: JoinSet<()>,
+    /// The one task that looks at the files of the credentials.
+    renewal: JoinSet<()>,
 }
 
 impl Allocator {
@@ -81,9 +92,10 @@ impl Allocator {
     async fn bind_with(config: Config, limits: Limits) -> Result<Self, BindError> {
         config.check()?;
         let credentials = credentials(&config)?;
-        let tls = credentials.server(&[version::ALLOCATION])?;
+        let keys = EndpointKeys::load_or_create(&config.data.join(KEYS))?;
         let registry = open(&config).await?;
-        let port = endpoint::bind_server(config.listen, tls, Requests::Exchanges)
+        let tls = credentials.server();
+        let port = port::bind(config.listen, tls, Requests::Exchanges, &keys)
             .and_then(|port| Ok((port.endpoint().local_addr()?, port)));
         let (address, port) = port.map_err(|error| BindError::Listen {
             address: config.listen,
@@ -91,19 +103,27 @@ impl Allocator {
         })?;
         let desk = Arc::new(Desk {
             registry,
-            trust_domain: credentials.trust_domain().clone(),
+            credentials: credentials.clone(),
             room: Semaphore::new(limits.connections),
             limits,
             started: Instant::now(),
         });
         let mut acceptor = JoinSet::new();
         acceptor.spawn(accept(port.endpoint().clone(), desk.clone()));
+        let mut renewal = JoinSet::new();
+        let configure = move |tls| port::server_config(tls, Requests::Exchanges, &keys);
+        renewal.spawn(
+            credentials
+                .clone()
+                .keep_current(port.endpoint().clone(), configure),
+        );
         tracing::info!(%address, identity = %credentials.identity(), "listening");
         Ok(Self {
             address,
             port,
             desk,
             acceptor,
+            renewal,
         })
     }
 
@@ -113,7 +133,7 @@ impl Allocator {
     /// As [`bind`](Self::bind), but for what only shows when the socket and the store are opened.
     pub fn check(config: &Config) -> Result<(), BindError> {
         config.check()?;
-        credentials(config)?.server(&[version::ALLOCATION])?;
+        credentials(config)?;
         Ok(())
     }
 
@@ -125,6 +145,12 @@ impl Allocator {
     /// Every relay it knows, by name, as they stand now.
     pub fn relays(&self) -> Vec<RelayReport> {
         self.desk.registry.report(self.desk.now())
+    }
+
+    /// Reads certificate, key, authority and list of revoked certificates again, as is done by itself
+    /// when their files change. What cannot be used changes nothing; the log says why.
+    pub fn reload(&self) {
+        self.desk.credentials.reload();
     }
 
     /// Waits until it accepts nobody any more, because its socket failed: then it is of no use.
@@ -139,6 +165,7 @@ impl Allocator {
             .endpoint()
             .close(goodbye, b"the allocator is stopping");
         while self.acceptor.join_next().await.is_some() {}
+        self.renewal.shutdown().await;
         self.port.release().await;
         let desk = self.desk.clone();
         match spawn_blocking(move || desk.registry.close()).await {
@@ -149,8 +176,8 @@ impl Allocator {
     }
 }
 
-fn credentials(config: &Config) -> Result<Credentials, BindError> {
-    let credentials = Credentials::load(&config.credentials)?;
+fn credentials(config: &Config) -> Result<Arc<LiveCredentials>, BindError> {
+    let credentials = LiveCredentials::load(config.credentials.clone(), &[version::ALLOCATION])?;
     match credentials.identity() {
         Identity::Allocator(_) => Ok(credentials),
         other => Err(BindError::WrongKind(other.clone())),

@@ -9,7 +9,7 @@ use holdfast_protocol::{
     allocation::{Lease, Locate},
     close::{CloseCode, Violation},
     frame::{FrameType, Header, RawFrame},
-    id::{Identity, TrustDomain},
+    id::Identity,
     time::Time,
 };
 use holdfast_transport::{
@@ -17,6 +17,7 @@ use holdfast_transport::{
     ending::error_code,
     exchange::{self, ExchangeError},
     identity::peer_identity,
+    live::{Admission, LiveCredentials},
 };
 use quinn::{Connection, Incoming, RecvStream, SendStream};
 use tokio::{
@@ -67,7 +68,8 @@ impl Default for Limits {
 /// What every connection of an allocator shares.
 pub(crate) struct Desk {
     pub(crate) registry: Registry,
-    pub(crate) trust_domain: TrustDomain,
+    /// Whose certificates are taken, and which were revoked.
+    pub(crate) credentials: Arc<LiveCredentials>,
     pub(crate) limits: Limits,
     /// How many more connections there is room for.
     pub(crate) room: Semaphore,
@@ -90,7 +92,7 @@ pub(crate) async fn serve(desk: Arc<Desk>, incoming: Incoming, handshake: OwnedS
     };
     drop(handshake);
     let outcome = match admit(&desk, &connection) {
-        Ok(asker) => converse(&desk, &connection, asker).await,
+        Ok((asker, _admission)) => converse(&desk, &connection, asker).await,
         Err(violation) => Err(violation),
     };
     if let Err(violation) = outcome {
@@ -108,14 +110,15 @@ async fn shake_hands(desk: &Desk, incoming: Incoming) -> Result<Connection, Endi
 }
 
 /// Who asks, if they may.
-fn admit(desk: &Desk, connection: &Connection) -> Result<Identity, Violation> {
-    let asker = peer_identity(connection, &desk.trust_domain)?;
+fn admit(desk: &Desk, connection: &Connection) -> Result<(Identity, Admission), Violation> {
+    let asker = peer_identity(connection, desk.credentials.trust_domain())?;
     tracing::Span::current().record("asker", tracing::field::display(&asker));
     if let Identity::Allocator(_) = asker {
         let what = "an allocator has nothing to ask an allocator";
         return Err(Violation::new(CloseCode::WrongKind, what));
     }
-    Ok(asker)
+    let admission = desk.credentials.admit(connection)?;
+    Ok((asker, admission))
 }
 
 /// Answers until the connection ends, or gives the reason to end it.

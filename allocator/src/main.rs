@@ -9,10 +9,13 @@ use std::{
 
 use clap::Parser;
 use holdfast_allocator::{Allocator, Config};
+#[cfg(unix)]
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Tells devices and services which relay to connect to.
 ///
+/// Reads its certificates and the list of revoked ones again when their files change, and on SIGHUP.
 /// Runs until it gets SIGTERM or SIGINT. What it logs, on standard error, is chosen with RUST_LOG
 /// (error, warn, info, debug; info unless set).
 #[derive(Parser)]
@@ -50,31 +53,76 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         return Ok(Allocator::check(&config)?);
     }
     let mut allocator = Allocator::bind(config).await?;
-    let outcome = tokio::select! {
-        stopped = stop_signal() => stopped.map_err(Into::into),
-        () = allocator.failed() => Err("the socket failed; see the log".into()),
-    };
+    let outcome = serve(&mut allocator).await;
     allocator.shutdown().await;
     outcome
 }
 
-/// Waits for SIGTERM or SIGINT.
-#[cfg(unix)]
-async fn stop_signal() -> io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// Runs until it is told to stop.
+async fn serve(allocator: &mut Allocator) -> Result<(), Box<dyn Error>> {
+    let mut signals = Signals::new()?;
+    loop {
+        tokio::select! {
+            told = signals.next() => match told {
+                Told::Stop => return Ok(()),
+                Told::Reload => allocator.reload(),
+            },
+            () = allocator.failed() => return Err("the socket failed; see the log".into()),
+        }
     }
-    Ok(())
 }
 
-/// Waits for Ctrl-C.
+/// What the operator asks a running allocator for.
+enum Told {
+    Stop,
+    #[cfg_attr(not(unix), allow(dead_code, reason = "there is no such signal"))]
+    Reload,
+}
+
+/// SIGTERM, SIGINT and SIGHUP.
+#[cfg(unix)]
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.hangup.recv() => Told::Reload,
+        }
+    }
+}
+
+/// Ctrl-C.
 #[cfg(not(unix))]
-async fn stop_signal() -> io::Result<()> {
-    tokio::signal::ctrl_c().await
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) -> Told {
+        // Without Ctrl-C there is no way to ask; then it runs until it is killed.
+        match tokio::signal::ctrl_c().await {
+            Ok(()) => Told::Stop,
+            Err(_) => std::future::pending().await,
+        }
+    }
 }
 
 #[allow(

@@ -10,6 +10,7 @@ use axum::{
     routing::get,
 };
 use holdfast_protocol::id::Name;
+use holdfast_transport::live::LiveCredentials;
 use tokio::{
     net::TcpListener,
     sync::watch,
@@ -29,6 +30,8 @@ pub(crate) struct Office {
     pub(crate) metrics: Arc<Metrics>,
     /// The store's own figures.
     pub(crate) store: Arc<dyn MailboxStore>,
+    /// How the credentials stand.
+    pub(crate) credentials: Arc<LiveCredentials>,
     /// Whether the relay goes on.
     pub(crate) tide: watch::Receiver<Tide>,
 }
@@ -88,7 +91,9 @@ async fn health(State(office): State<Office>) -> impl IntoResponse {
 }
 
 async fn metrics(State(office): State<Office>) -> impl IntoResponse {
-    let text = office.metrics.render(&*office.store);
+    let text = office
+        .metrics
+        .render(&*office.store, office.credentials.figures());
     (
         [(
             CONTENT_TYPE,

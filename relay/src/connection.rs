@@ -4,11 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use holdfast_protocol::{
     close::{CloseCode, Violation},
-    id::{Identity, Sender, TrustDomain},
+    id::{Identity, Sender},
     server::{Server, ServerConfig},
     version,
 };
-use holdfast_transport::{Ending, identity::peer_identity, wire::Wire};
+use holdfast_transport::{
+    Ending,
+    identity::peer_identity,
+    live::{Admission, LiveCredentials},
+    wire::Wire,
+};
 use quinn::{Connection, crypto::rustls::HandshakeData};
 use tokio::sync::watch;
 use tracing::Instrument;
@@ -31,8 +36,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What every connection shares.
 #[derive(Clone)]
 pub(crate) struct Context {
-    /// Whose certificates are taken.
-    pub(crate) trust_domain: TrustDomain,
+    /// Whose certificates are taken, and which were revoked.
+    pub(crate) credentials: Arc<LiveCredentials>,
     /// What each session is told.
     pub(crate) server: ServerConfig,
     /// Where requests go.
@@ -52,7 +57,7 @@ impl Context {
         let span = tracing::info_span!("connection", %remote, who = tracing::field::Empty);
         async {
             match self.shake_hands(incoming).await {
-                Ok((connection, identity)) => {
+                Ok((connection, identity, _admission)) => {
                     tracing::Span::current().record("who", tracing::field::display(&identity));
                     self.serve_identity(connection, identity).await;
                 }
@@ -70,15 +75,16 @@ impl Context {
     async fn shake_hands(
         &self,
         incoming: quinn::Incoming,
-    ) -> Result<(Connection, Identity), Ending> {
+    ) -> Result<(Connection, Identity, Admission), Ending> {
         let connecting = incoming.accept()?;
         let connection = tokio::time::timeout(HANDSHAKE_TIMEOUT, connecting)
             .await
             .map_err(|_| Ending::Lost("the handshake took too long".to_owned()))??;
-        let identity = peer_identity(&connection, &self.trust_domain)
-            .and_then(|identity| check_kind(&connection, identity));
-        match identity {
-            Ok(identity) => Ok((connection, identity)),
+        let admitted = peer_identity(&connection, self.credentials.trust_domain())
+            .and_then(|identity| check_kind(&connection, identity))
+            .and_then(|identity| Ok((identity, self.credentials.admit(&connection)?)));
+        match admitted {
+            Ok((identity, admission)) => Ok((connection, identity, admission)),
             Err(violation) => {
                 let code = holdfast_transport::ending::error_code(violation.code);
                 connection.close(code, violation.what.as_bytes());

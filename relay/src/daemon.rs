@@ -10,6 +10,7 @@ use crate::{Config, Relay};
 
 /// Holds devices' connections, and their mail while they are away.
 ///
+/// Reads its certificates and the list of revoked ones again when their files change, and on SIGHUP.
 /// Stops cleanly on SIGTERM and SIGINT: devices are told where to go, and all mail is on the disk.
 #[derive(Parser)]
 #[command(
@@ -45,10 +46,14 @@ pub async fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let relay = Relay::bind(Config::load(&arguments.config)?).await?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => relay.reload(),
+        }
     }
     relay.shutdown().await?;
     Ok(())

@@ -11,7 +11,7 @@ use std::{
 use holdfast_protocol::{
     allocation::{Allocation, Lease, Leased, Locate},
     close::{CloseCode, Violation},
-    id::{Identity, Name, TrustDomain},
+    id::{Identity, Name},
     message::RelayAddress,
 };
 use holdfast_transport::{
@@ -20,9 +20,10 @@ use holdfast_transport::{
     endpoint,
     exchange::{self, ExchangeError},
     identity::peer_identity,
+    live::{Admission, ClientTls, LiveCredentials},
 };
 use parking_lot::Mutex;
-use quinn::{Connection, Endpoint, crypto::rustls::QuicClientConfig};
+use quinn::{Connection, Endpoint};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -49,9 +50,9 @@ pub(crate) struct Keeper {
     /// The socket.
     pub(crate) endpoint: Endpoint,
     /// Our credentials, for the allocation protocol.
-    pub(crate) tls: Arc<QuicClientConfig>,
-    /// Whose certificates we take.
-    pub(crate) trust_domain: TrustDomain,
+    pub(crate) tls: ClientTls,
+    /// Whose certificates we take, and which were revoked.
+    pub(crate) credentials: Arc<LiveCredentials>,
     /// The allocators, in the order in which they are tried.
     pub(crate) allocators: Vec<SocketAddr>,
     /// Which run of the relay this is.
@@ -86,7 +87,9 @@ impl Keeper {
         for turn in 0.. {
             let address = self.allocators[turn % self.allocators.len()];
             let ending = match self.connect(address).await {
-                Ok(connection) => self.keep(&connection, &mut unknown).await.to_string(),
+                Ok((connection, _admission)) => {
+                    self.keep(&connection, &mut unknown).await.to_string()
+                }
                 Err(ending) => ending.to_string(),
             };
             tracing::warn!(%address, ending, "no lease: devices may not be told of this relay");
@@ -94,19 +97,18 @@ impl Keeper {
         }
     }
 
-    async fn connect(&self, address: SocketAddr) -> Result<Connection, Ending> {
-        let connecting = endpoint::dial_watched(
-            &self.endpoint,
-            self.tls.clone(),
-            address,
-            &self.trust_domain,
-        )?;
+    async fn connect(&self, address: SocketAddr) -> Result<(Connection, Admission), Ending> {
+        let trust_domain = self.credentials.trust_domain();
+        let connecting =
+            endpoint::dial_watched(&self.endpoint, self.tls.now(), address, trust_domain)?;
         let connection = timeout(TIMEOUT, connecting)
             .await
             .map_err(|_| Ending::Lost("it did not answer".to_owned()))??;
-        let refused = match peer_identity(&connection, &self.trust_domain) {
-            Ok(Identity::Allocator(_)) => return Ok(connection),
-            Ok(other) => Violation::new(CloseCode::WrongKind, format!("{other} is no allocator")),
+        let admitted = peer_identity(&connection, trust_domain)
+            .and_then(is_allocator)
+            .and_then(|()| self.credentials.admit(&connection));
+        let refused = match admitted {
+            Ok(admission) => return Ok((connection, admission)),
             Err(violation) => violation,
         };
         connection.close(error_code(refused.code), refused.what.as_bytes());
@@ -192,6 +194,16 @@ impl Keeper {
             }
         }
         Ok(())
+    }
+}
+
+fn is_allocator(identity: Identity) -> Result<(), Violation> {
+    match identity {
+        Identity::Allocator(_) => Ok(()),
+        other => {
+            let what = format!("{other} is no allocator");
+            Err(Violation::new(CloseCode::WrongKind, what))
+        }
     }
 }
 

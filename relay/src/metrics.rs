@@ -1,9 +1,12 @@
 //! What the operator sees: counters and gauges in the Prometheus text format, one registry a relay.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use holdfast_protocol::message::Refusal;
-use holdfast_transport::Ending;
+use holdfast_transport::{Ending, live::Figures};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -42,6 +45,11 @@ pub(crate) struct Metrics {
     flushes: Counter,
     flush_seconds: Counter<f64, AtomicU64>,
     disk_bytes: Gauge,
+    credential_reloads: Counter,
+    credential_failures: Counter,
+    revoked: Counter,
+    certificate_ends: Gauge,
+    revocation_list_ends: Gauge,
 }
 
 impl Metrics {
@@ -95,8 +103,13 @@ impl Metrics {
     }
 
     /// Everything, in the Prometheus text format.
-    pub(crate) fn render(self: &Arc<Self>, store: &dyn MailboxStore) -> String {
+    pub(crate) fn render(
+        self: &Arc<Self>,
+        store: &dyn MailboxStore,
+        credentials: Figures,
+    ) -> String {
         self.take_stats(store.stats());
+        self.take_figures(credentials);
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry());
@@ -111,8 +124,20 @@ impl Metrics {
         self.disk_bytes.set(stats.disk_bytes.cast_signed());
     }
 
+    fn take_figures(&self, figures: Figures) {
+        let raise = |counter: &Counter, to: u64| {
+            counter.inc_by(to.saturating_sub(counter.get()));
+        };
+        raise(&self.credential_reloads, figures.reloads);
+        raise(&self.credential_failures, figures.failures);
+        raise(&self.revoked, figures.cut);
+        self.certificate_ends.set(unix(figures.certificate_ends));
+        self.revocation_list_ends.set(unix(figures.list_ends));
+    }
+
     fn registry(&self) -> Registry {
         let mut all = Registry::with_prefix("holdfast_relay");
+        self.register_credentials(&mut all);
         all.register("sessions", "Open sessions", self.sessions.clone());
         all.register(
             "links",
@@ -185,6 +210,50 @@ impl Metrics {
         );
         all
     }
+
+    fn register_credentials(&self, all: &mut Registry) {
+        let counters = [
+            (
+                "credential_reloads",
+                "How often new credentials came into force",
+                &self.credential_reloads,
+            ),
+            (
+                "credential_failures",
+                "How often changed credentials could not be used",
+                &self.credential_failures,
+            ),
+            (
+                "revoked",
+                "Connections ended or turned away by a revocation",
+                &self.revoked,
+            ),
+        ];
+        for (name, help, counter) in counters {
+            all.register(name, help, counter.clone());
+        }
+        let gauges = [
+            (
+                "certificate_ends",
+                "When the certificate ends, since 1970",
+                &self.certificate_ends,
+            ),
+            (
+                "revocation_list_ends",
+                "When the list of revoked certificates ends, since 1970",
+                &self.revocation_list_ends,
+            ),
+        ];
+        for (name, help, gauge) in gauges {
+            all.register_with_unit(name, help, Unit::Seconds, gauge.clone());
+        }
+    }
+}
+
+/// Seconds since 1970; 0 for what has no end.
+fn unix(time: Option<SystemTime>) -> i64 {
+    let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |since| since.as_secs().cast_signed())
 }
 
 /// The name under which an ending is counted.

@@ -4,10 +4,15 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use holdfast_protocol::{
     close::{CloseCode, Violation},
-    id::{Identity, Name, TrustDomain},
+    id::{Identity, Name},
 };
-use holdfast_transport::{Ending, endpoint, identity::peer_identity, wire::Wire};
-use quinn::{Endpoint, crypto::rustls::QuicClientConfig};
+use holdfast_transport::{
+    Ending, endpoint,
+    identity::peer_identity,
+    live::{Admission, ClientTls, LiveCredentials},
+    wire::Wire,
+};
+use quinn::Endpoint;
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
@@ -30,9 +35,9 @@ pub(crate) struct Dialler {
     /// The socket.
     pub(crate) endpoint: Endpoint,
     /// Our credentials, for the relay–relay protocol.
-    pub(crate) tls: Arc<QuicClientConfig>,
-    /// Whose certificates we take.
-    pub(crate) trust_domain: TrustDomain,
+    pub(crate) tls: ClientTls,
+    /// Whose certificates we take, and which were revoked.
+    pub(crate) credentials: Arc<LiveCredentials>,
     /// For the pauses, and the age of sessions.
     pub(crate) clock: Clock,
     /// Counters.
@@ -64,7 +69,7 @@ impl Dialler {
             }
             let peer = edge.name();
             match self.connect(peer, edge.dial()).await {
-                Ok(wire) => {
+                Ok((wire, _admission)) => {
                     tracing::info!(%peer, "linked to a relay");
                     edge.linked(self.clock.now());
                     self.metrics.links.inc();
@@ -80,11 +85,15 @@ impl Dialler {
         }
     }
 
-    async fn connect(&self, name: &Name, addresses: Vec<SocketAddr>) -> Result<Wire, Ending> {
+    async fn connect(
+        &self,
+        name: &Name,
+        addresses: Vec<SocketAddr>,
+    ) -> Result<(Wire, Admission), Ending> {
         let mut last = Ending::Lost("it has no address".to_owned());
         for address in addresses {
             match self.dial(name, address).await {
-                Ok(wire) => return Ok(wire),
+                Ok(linked) => return Ok(linked),
                 Err(ending) => last = ending,
             }
         }
@@ -92,18 +101,15 @@ impl Dialler {
     }
 
     /// Dials a relay, and makes sure that it is the one that was meant.
-    async fn dial(&self, name: &Name, address: SocketAddr) -> Result<Wire, Ending> {
-        let connecting = endpoint::dial_watched(
-            &self.endpoint,
-            self.tls.clone(),
-            address,
-            &self.trust_domain,
-        )?;
+    async fn dial(&self, name: &Name, address: SocketAddr) -> Result<(Wire, Admission), Ending> {
+        let trust_domain = self.credentials.trust_domain();
+        let connecting =
+            endpoint::dial_watched(&self.endpoint, self.tls.now(), address, trust_domain)?;
         let connection = tokio::time::timeout(DIAL_TIMEOUT, connecting)
             .await
             .map_err(|_| Ending::Lost(format!("{address} did not answer")))??;
-        let is_meant = match peer_identity(&connection, &self.trust_domain) {
-            Ok(Identity::Relay(relay)) if relay == *name => Ok(()),
+        let admitted = match peer_identity(&connection, trust_domain) {
+            Ok(Identity::Relay(relay)) if relay == *name => self.credentials.admit(&connection),
             Ok(other) => {
                 let what = format!("{other} answers where relay/{name} should");
                 Err(Violation::new(CloseCode::WrongKind, what))
@@ -111,8 +117,8 @@ impl Dialler {
             Err(violation) => Err(violation),
         };
         let wire = Wire::open(connection, MAX_BULK_STREAM).await?;
-        match is_meant {
-            Ok(()) => Ok(wire),
+        match admitted {
+            Ok(admission) => Ok((wire, admission)),
             Err(violation) => {
                 wire.close(&violation);
                 Err(Ending::Lost(violation.what))

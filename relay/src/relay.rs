@@ -4,18 +4,21 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use holdfast_protocol::{
     close::CloseCode,
-    id::{Identity, Name, TrustDomain},
+    id::{Identity, Name},
     message::RelayAddress,
     server::ServerConfig,
     version,
 };
 use holdfast_transport::{
-    credentials::{CredentialError, Credentials},
+    credentials::CredentialError,
     ending::error_code,
-    endpoint::{self, Port, Requests},
+    endpoint::Requests,
+    keys::{EndpointKeys, KeysError},
+    live::{ClientTls, LiveCredentials},
+    port::{self, Port},
 };
 use parking_lot::Mutex;
-use quinn::{Endpoint, crypto::rustls::QuicClientConfig};
+use quinn::Endpoint;
 use tokio::{
     sync::watch,
     task::{JoinHandle, JoinSet},
@@ -38,6 +41,9 @@ use crate::{
 /// How long the allocator has to hear that the relay is stopping.
 const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// In the folder of the mail: what a restarted relay is recognised by.
+const KEYS: &str = "endpoint.keys";
+
 /// Why a relay cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -47,6 +53,9 @@ pub enum BindError {
     /// The credentials cannot be used.
     #[error(transparent)]
     Credentials(#[from] CredentialError),
+    /// The keys of former runs cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// The certificate is somebody else's.
     #[error("the certificate is {0}'s; a relay needs one that was issued to a relay")]
     NotARelay(Identity),
@@ -75,6 +84,7 @@ pub struct Relay {
     port: Port,
     admin: Option<Admin>,
     store: DurableStore,
+    credentials: Arc<LiveCredentials>,
     metrics: Arc<Metrics>,
     others: Arc<Mutex<Vec<RelayAddress>>>,
     drain: Duration,
@@ -93,17 +103,23 @@ impl Relay {
     /// [`BindError`] says what is missing or wrong.
     pub async fn bind(config: Config) -> Result<Self, BindError> {
         config.check()?;
-        let credentials = Credentials::load(&config.credentials)?;
+        let protocols = [version::SESSION, version::PEER];
+        let credentials = LiveCredentials::load(config.credentials.clone(), &protocols)?;
         let name = match credentials.identity() {
             Identity::Relay(name) => name.clone(),
             other => return Err(BindError::NotARelay(other.clone())),
         };
-        let tls = credentials.server(&[version::SESSION, version::PEER])?;
-        let port = endpoint::bind_server(config.listen, tls, Requests::Control)
-            .map_err(cannot_bind(config.listen))?;
+        let keys = EndpointKeys::load_or_create(&config.data.join(KEYS))?;
+        let port = port::bind(
+            config.listen,
+            credentials.server(),
+            Requests::Control,
+            &keys,
+        )
+        .map_err(cannot_bind(config.listen))?;
         let (store, boot) = open_store(&config).await?;
-        let parts = Parts::new(&config, &credentials, name, &port, (store, boot))?;
-        parts.start(config, port).await
+        let parts = Parts::new(&config, credentials, name, &port, (store, boot))?;
+        parts.start(config, port, keys).await
     }
 
     /// The relay's name, as its certificate says.
@@ -119,6 +135,12 @@ impl Relay {
     /// Where `/health` and `/metrics` are served.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(|admin| admin.address)
+    }
+
+    /// Reads certificate, key, authority and list of revoked certificates again, as is done by itself
+    /// when their files change. What cannot be used changes nothing; the log says why.
+    pub fn reload(&self) {
+        self.credentials.reload();
     }
 
     /// Stops: tells the allocator and the devices, waits for them to go, writes what is held, and
@@ -175,8 +197,8 @@ struct Parts {
     clock: Clock,
     endpoint: Endpoint,
     address: SocketAddr,
-    trust_domain: TrustDomain,
-    allocation_tls: Arc<QuicClientConfig>,
+    credentials: Arc<LiveCredentials>,
+    allocation_tls: ClientTls,
     store: DurableStore,
     metrics: Arc<Metrics>,
     dialler: Dialler,
@@ -187,7 +209,7 @@ struct Parts {
 impl Parts {
     fn new(
         config: &Config,
-        credentials: &Credentials,
+        credentials: Arc<LiveCredentials>,
         name: Name,
         port: &Port,
         (store, boot): (DurableStore, Boot),
@@ -195,11 +217,10 @@ impl Parts {
         let endpoint = port.endpoint().clone();
         let address = endpoint.local_addr().map_err(cannot_bind(config.listen))?;
         let (clock, metrics) = (Clock::start(), Arc::new(Metrics::default()));
-        let trust_domain = credentials.trust_domain().clone();
         let dialler = Dialler {
             endpoint: endpoint.clone(),
             tls: credentials.client(version::PEER)?,
-            trust_domain: trust_domain.clone(),
+            credentials: credentials.clone(),
             clock,
             metrics: metrics.clone(),
         };
@@ -217,8 +238,8 @@ impl Parts {
             clock,
             endpoint,
             address,
-            trust_domain,
             allocation_tls: credentials.client(version::ALLOCATION)?,
+            credentials,
             store,
             metrics,
             dialler,
@@ -227,7 +248,12 @@ impl Parts {
         })
     }
 
-    async fn start(self, config: Config, port: Port) -> Result<Relay, BindError> {
+    async fn start(
+        self,
+        config: Config,
+        port: Port,
+        keys: EndpointKeys,
+    ) -> Result<Relay, BindError> {
         let (tide, tide_seen) = watch::channel(Tide::Running);
         let (draining, draining_seen) = watch::channel(false);
         let (given_up, given_up_seen) = watch::channel(false);
@@ -246,6 +272,13 @@ impl Parts {
         let mut background = JoinSet::new();
         background.spawn(rounds::run(router, self.clock));
         background.spawn(keeper.run());
+        background.spawn(
+            self.credentials
+                .clone()
+                .keep_current(self.endpoint.clone(), move |tls| {
+                    port::server_config(tls, Requests::Control, &keys)
+                }),
+        );
         tracing::info!(relay = %self.name, boot, %address, "started");
         Ok(Relay {
             name: self.name,
@@ -253,6 +286,7 @@ impl Parts {
             port,
             admin,
             store: self.store,
+            credentials: self.credentials,
             metrics: self.metrics,
             others,
             drain: config.limits.drain,
@@ -271,6 +305,7 @@ impl Parts {
             boot: self.boot,
             metrics: self.metrics.clone(),
             store: Arc::new(self.store.clone()),
+            credentials: self.credentials.clone(),
             tide,
         }
     }
@@ -284,7 +319,7 @@ impl Parts {
         Keeper {
             endpoint: self.endpoint.clone(),
             tls: self.allocation_tls.clone(),
-            trust_domain: self.trust_domain.clone(),
+            credentials: self.credentials.clone(),
             allocators: config.allocators.clone(),
             boot: self.boot,
             addresses: advertised(config, self.address),
@@ -301,7 +336,7 @@ impl Parts {
 
     fn context(&self, config: &Config, tide: watch::Receiver<Tide>) -> Context {
         Context {
-            trust_domain: self.trust_domain.clone(),
+            credentials: self.credentials.clone(),
             server: ServerConfig {
                 relay: self.name.clone(),
                 boot: self.boot,

@@ -6,6 +6,7 @@
     reason = "a test fails loudly"
 )]
 
+mod abuse;
 mod fleet;
 mod identity;
 mod mailbox;

@@ -134,6 +134,11 @@ impl Daemon {
             .success()
     }
 
+    /// Has it read its certificates again.
+    pub async fn hang_up(&self) {
+        self.signal("HUP").await;
+    }
+
     /// Stops it in mid-breath.
     pub async fn freeze(&self) {
         self.signal("STOP").await;
@@ -218,9 +223,13 @@ fn write(config: &Config) -> PathBuf {
         .map(|a| format!("\"{a}\""))
         .collect();
     let credentials = &config.credentials;
+    let revoked = credentials
+        .revoked
+        .as_deref()
+        .map_or_else(String::new, |path| format!("revoked = {}\n", quoted(path)));
     let text = format!(
         "listen = \"{}\"\nadmin = \"127.0.0.1:0\"\ndata = {}\nallocators = [{}]\n\n\
-         [credentials]\ncertificate = {}\nkey = {}\nauthority = {}\n\n\
+         [credentials]\ncertificate = {}\nkey = {}\nauthority = {}\n{revoked}\n\
          [limits]\nping_grace = \"{}ms\"\ndrain = \"{}ms\"\n",
         config.listen,
         quoted(&config.data),

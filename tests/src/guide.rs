@@ -4,9 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use holdfast_protocol::{allocation::Allocation, message::RelayAddress, version};
 use holdfast_transport::{
-    credentials::Credentials,
-    endpoint::{self, Requests},
-    exchange,
+    credentials::Credentials, endpoint::Requests, exchange, keys::EndpointKeys, port,
 };
 use parking_lot::Mutex;
 use quinn::Endpoint;
@@ -29,7 +27,8 @@ impl Guide {
         let tls = credentials
             .server(&[version::ALLOCATION])
             .expect("a configuration");
-        let port = endpoint::bind_server(LOOPBACK, tls, Requests::Exchanges).expect("a free port");
+        let keys = EndpointKeys::ephemeral().expect("keys");
+        let port = port::bind(LOOPBACK, tls, Requests::Exchanges, &keys).expect("a free port");
         let endpoint = port.endpoint().clone();
         let answer = Arc::new(Mutex::new(answer(relays)));
         let (count, asked) = watch::channel(0);

@@ -41,9 +41,10 @@ impl Pki {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let domain = TRUST_DOMAIN.parse().expect("a trust domain");
-        let now = OffsetDateTime::now_utc();
+        // Old enough to have signed lists that end soon.
+        let since = OffsetDateTime::now_utc() - 2 * Duration::DAY;
         let authority =
-            Authority::create(dir.path(), &domain, KeyType::P256, now, Overwrite::Never)
+            Authority::create(dir.path(), &domain, KeyType::P256, since, Overwrite::Never)
                 .expect("an authority");
         Self { dir, authority }
     }
@@ -89,6 +90,20 @@ impl Pki {
         self.authority
             .revoke(&target, Reason::KeyCompromise, now)
             .expect("revoked");
+    }
+
+    /// Puts a new certificate and key in the place of an identity's.
+    pub fn renew(&self, identity: &Identity) {
+        let paths = PairPaths::of(self.dir.path(), identity);
+        let now = OffsetDateTime::now_utc();
+        let issued = self.authority.issue(identity, &Terms::default(), now);
+        write_pair(&paths, &issued.expect("issued"), Overwrite::Replace).expect("written");
+    }
+
+    /// Signs the list of revoked certificates so that it ends in `left`.
+    pub fn sign_list(&self, left: Duration) {
+        let signed = OffsetDateTime::now_utc() + left - Duration::DAY;
+        self.authority.publish_crl(1, signed).expect("signed");
     }
 
     /// A client certificate that `holdfast-certs` would not issue.

@@ -23,6 +23,15 @@ use crate::{
     pki::TRUST_DOMAIN,
 };
 
+fn hello() -> Hello {
+    Hello {
+        agent: "by-hand".parse().expect("an agent"),
+        outbox: 1,
+        inbox: 1,
+        next_within_ms: 60_000,
+    }
+}
+
 fn unchecked(files: &CredentialFiles) -> Arc<QuicClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     let authority = CertificateDer::from_pem_file(&files.authority).expect("an authority");
@@ -99,13 +108,27 @@ impl Raw {
 
     /// Opens a session that announces its first ping within a minute.
     pub async fn greet(&mut self) {
-        self.send(&Hello {
-            agent: "by-hand".parse().expect("an agent"),
-            outbox: 1,
-            inbox: 1,
-            next_within_ms: 60_000,
-        });
+        self.send(&hello());
         assert_eq!(self.frame().await.kind, FrameType::Welcome);
+    }
+
+    /// Asks for a session; whether there is one.
+    pub async fn is_welcome(&mut self) -> bool {
+        self.send(&hello());
+        loop {
+            match within("a welcome", self.wire.next()).await {
+                Ok(Incoming::Control(_)) => return true,
+                Ok(_) => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// The relay's certificate.
+    pub fn certificate(&self) -> CertificateDer<'static> {
+        let identity = self.wire.connection().peer_identity();
+        let chain = identity.and_then(|i| i.downcast::<Vec<CertificateDer<'static>>>().ok());
+        chain.expect("a chain").swap_remove(0)
     }
 
     /// Sends a frame on the control stream.

@@ -16,6 +16,8 @@ use rustls::{
 use rustls_pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject,
 };
+#[cfg(feature = "server")]
+use rustls_pki_types::{ServerName, UnixTime};
 use serde::Deserialize;
 
 use crate::identity::uri_identity;
@@ -67,6 +69,14 @@ pub enum CredentialError {
         /// What is wrong with it.
         why: String,
     },
+    /// Something has ended, so that nobody would accept it.
+    #[error("{}: the {what} has ended; {}", path.display(), remedy(what))]
+    Over {
+        /// The file.
+        path: PathBuf,
+        /// What has ended.
+        what: &'static str,
+    },
     /// The pieces do not fit each other.
     #[error("certificate, key and authority cannot be used together: {0}")]
     Mismatch(String),
@@ -108,6 +118,37 @@ impl Credentials {
         })
     }
 
+    /// Checks what a server is going to be checked for: that its own certificate is good now, under
+    /// its own authority and list of revoked certificates, and that the list is the authority's.
+    ///
+    /// # Errors
+    /// [`CredentialError::Mismatch`] says what is wrong.
+    #[cfg(feature = "server")]
+    pub(crate) fn prove(&self) -> Result<(), CredentialError> {
+        use rustls::client::danger::ServerCertVerifier;
+        let name = ServerName::try_from(self.trust_domain.as_str()).map_err(mismatch)?;
+        let (leaf, others) = self
+            .chain
+            .split_first()
+            .ok_or_else(|| mismatch("there is no certificate"))?;
+        self.verifier_of_servers()?
+            .verify_server_cert(leaf, others, &name, &[], UnixTime::now())
+            .map_err(mismatch)?;
+        Ok(())
+    }
+
+    /// The certificate, with any intermediate ones after it.
+    #[cfg(feature = "server")]
+    pub(crate) fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    /// The lists of revoked certificates.
+    #[cfg(feature = "server")]
+    pub(crate) fn revoked(&self) -> &[CertificateRevocationListDer<'static>] {
+        &self.revoked
+    }
+
     /// Who we are.
     pub fn identity(&self) -> &Identity {
         &self.identity
@@ -127,6 +168,8 @@ impl Credentials {
             .with_crls(self.revoked.iter().cloned())
             .only_check_end_entity_revocation()
             .allow_unknown_revocation_status()
+            // A list that has ended may lack the newest revocations: it vouches for nobody.
+            .enforce_revocation_expiration()
             .build()
             .map_err(mismatch)?;
         let mut config = rustls::ServerConfig::builder_with_provider(provider())
@@ -150,22 +193,27 @@ impl Credentials {
     /// # Errors
     /// [`CredentialError::Mismatch`] when key and certificate do not belong together.
     pub fn client(&self, alpn: &[u8]) -> Result<Arc<QuicClientConfig>, CredentialError> {
-        let verifier = WebPkiServerVerifier::builder_with_provider(self.roots.clone(), provider())
-            .with_crls(self.revoked.iter().cloned())
-            .only_check_end_entity_revocation()
-            .allow_unknown_revocation_status()
-            .build()
-            .map_err(mismatch)?;
         let mut config = rustls::ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(mismatch)?
-            .with_webpki_verifier(verifier)
+            .with_webpki_verifier(self.verifier_of_servers()?)
             .with_client_auth_cert(self.chain.clone(), self.key.clone_key())
             .map_err(mismatch)?;
         config.alpn_protocols = vec![alpn.to_vec()];
         Ok(Arc::new(
             QuicClientConfig::try_from(config).map_err(mismatch)?,
         ))
+    }
+
+    /// A list that has ended still counts for those that it names; a device that cannot get a newer
+    /// one is not to be cut off by that.
+    fn verifier_of_servers(&self) -> Result<Arc<WebPkiServerVerifier>, CredentialError> {
+        WebPkiServerVerifier::builder_with_provider(self.roots.clone(), provider())
+            .with_crls(self.revoked.iter().cloned())
+            .only_check_end_entity_revocation()
+            .allow_unknown_revocation_status()
+            .build()
+            .map_err(mismatch)
     }
 }
 
@@ -213,6 +261,24 @@ fn own_identity(
         .first()
         .ok_or_else(|| no_identity("it is empty".to_owned()))?;
     uri_identity(leaf).map_err(|violation| no_identity(violation.what))
+}
+
+impl CredentialError {
+    /// An end that has come.
+    #[cfg(feature = "server")]
+    pub(crate) fn over(path: &Path, what: &'static str) -> Self {
+        Self::Over {
+            path: path.to_owned(),
+            what,
+        }
+    }
+}
+
+fn remedy(what: &str) -> &'static str {
+    match what {
+        "certificate" => "renew it with holdfast-certs renew",
+        _ => "sign a new one with holdfast-certs crl",
+    }
 }
 
 fn unreadable(path: &Path, what: &'static str, why: impl ToString) -> CredentialError {

@@ -3,18 +3,15 @@
 use std::{
     io,
     net::{SocketAddr, UdpSocket},
-    pin::Pin,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use holdfast_protocol::id::TrustDomain;
 use quinn::{
-    AsyncTimer, AsyncUdpSocket, ClientConfig, Connecting, Endpoint, EndpointConfig, IdleTimeout,
-    Runtime, ServerConfig, TokioRuntime, TransportConfig, VarInt,
-    crypto::rustls::{QuicClientConfig, QuicServerConfig},
+    ClientConfig, Connecting, Endpoint, EndpointConfig, IdleTimeout, TransportConfig, VarInt,
+    crypto::rustls::QuicClientConfig,
 };
-use tokio_util::task::TaskTracker;
 
 use crate::Ending;
 
@@ -27,15 +24,6 @@ pub const WATCHED_TIMEOUT_MS: u32 = 10_000;
 
 /// How often a watched connection asks.
 const WATCHED_INTERVAL: Duration = Duration::from_secs(3);
-
-/// How many connections may wait for the accepting side before further ones are turned away.
-const MAX_INCOMING: usize = 1024;
-
-/// Bytes held for one connection that is not accepted yet: some early packets, no payload.
-const INCOMING_BUFFER: u64 = 64 * 1024;
-
-/// Bytes held for all connections that are not accepted yet.
-const INCOMING_BUFFER_TOTAL: u64 = 16 * 1024 * 1024;
 
 /// Received and not yet read, one stream: a bandwidth of 1.6 MB/s at a round trip of 80 ms.
 const STREAM_WINDOW: u32 = 128 * 1024;
@@ -59,83 +47,6 @@ pub enum Requests {
     Control,
     /// Many short ones: exchanges with the allocator.
     Exchanges,
-}
-
-/// A bound endpoint with the tasks that quinn runs for it.
-#[derive(Debug)]
-pub struct Port {
-    endpoint: Endpoint,
-    tasks: TaskTracker,
-}
-
-impl Port {
-    /// The endpoint. Clones keep the socket open.
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
-    }
-
-    /// Waits until the last packets are out, the tasks have ended, and the address is free for
-    /// another. The endpoint was closed, and its clones are gone.
-    pub async fn release(self) {
-        self.endpoint.wait_idle().await;
-        drop(self.endpoint);
-        self.tasks.close();
-        self.tasks.wait().await;
-    }
-}
-
-/// tokio, remembering what quinn runs on it: quinn itself lets its tasks go, and with them the
-/// moment at which the socket is closed.
-#[derive(Debug)]
-struct Tracked {
-    runtime: TokioRuntime,
-    tasks: TaskTracker,
-}
-
-impl Runtime for Tracked {
-    fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
-        self.runtime.new_timer(at)
-    }
-
-    fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        self.tasks.spawn(future);
-    }
-
-    fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        self.runtime.wrap_udp_socket(socket)
-    }
-}
-
-/// Binds an endpoint that accepts connections, and may dial. To be called in a tokio runtime.
-///
-/// # Errors
-/// When the address cannot be bound.
-pub fn bind_server(
-    address: SocketAddr,
-    tls: Arc<QuicServerConfig>,
-    requests: Requests,
-) -> io::Result<Port> {
-    let (socket, tasks) = (UdpSocket::bind(address)?, TaskTracker::new());
-    let runtime = Arc::new(Tracked {
-        runtime: TokioRuntime,
-        tasks: tasks.clone(),
-    });
-    let config = server_config(tls, requests);
-    let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, runtime)?;
-    Ok(Port { endpoint, tasks })
-}
-
-/// What an accepting endpoint is configured with; also to exchange the certificates of a running
-/// one ([`Endpoint::set_server_config`]).
-pub fn server_config(tls: Arc<QuicServerConfig>, requests: Requests) -> ServerConfig {
-    let mut config = ServerConfig::with_crypto(tls);
-    config
-        .transport_config(Arc::new(transport(requests)))
-        .max_incoming(MAX_INCOMING)
-        .incoming_buffer_size(INCOMING_BUFFER)
-        .incoming_buffer_size_total(INCOMING_BUFFER_TOTAL)
-        .migration(true);
-    config
 }
 
 /// Binds an endpoint that only dials.
@@ -203,7 +114,7 @@ fn connect(
         .map_err(|error| Ending::Lost(format!("cannot dial {address}: {error}")))
 }
 
-fn transport(requests: Requests) -> TransportConfig {
+pub(crate) fn transport(requests: Requests) -> TransportConfig {
     let mut config = TransportConfig::default();
     config
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))))

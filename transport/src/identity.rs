@@ -16,9 +16,7 @@ pub fn peer_identity(
     connection: &Connection,
     trust_domain: &TrustDomain,
 ) -> Result<Identity, Violation> {
-    let chain = connection
-        .peer_identity()
-        .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let chain = peer_chain(connection);
     let leaf = chain
         .as_ref()
         .and_then(|chain| chain.first())
@@ -31,6 +29,12 @@ pub fn peer_identity(
     }
     let what = format!("trust domain {domain}; this is {trust_domain}");
     Err(Violation::new(CloseCode::ForeignTrustDomain, what))
+}
+
+/// The certificates that the other side has presented, its own first.
+pub(crate) fn peer_chain(connection: &Connection) -> Option<Vec<CertificateDer<'static>>> {
+    let identity = connection.peer_identity()?;
+    identity.downcast().ok().map(|chain| *chain)
 }
 
 /// The identity that a certificate's one URI SAN names.

@@ -5,16 +5,32 @@
 //!
 //! - [`credentials`]: who we are and whom we trust, from PEM files to TLS configurations;
 //! - [`identity`]: who the other side is, from its verified certificate;
-//! - [`endpoint`]: sockets, windows and timeouts;
+//! - [`endpoint`]: windows and timeouts, and sockets that dial;
 //! - [`ending`]: why a connection ended;
 //! - [`wire`]: one connection as bytes in and bytes out, for a pure state machine to talk through;
 //! - [`exchange`]: one request and its answer on a stream of their own.
+//!
+//! With the feature `server`, what accepting programs share:
+//!
+//! - `port`: sockets that accept, and `keys`, by which a restarted one is recognised;
+//! - `live`: credentials that are read again while the program runs, and the end of connections whose
+//!   certificates are revoked (`revocation`).
 
 pub mod credentials;
 pub mod ending;
 pub mod endpoint;
 pub mod exchange;
+#[cfg(feature = "server")]
+mod expiry;
 pub mod identity;
+#[cfg(feature = "server")]
+pub mod keys;
+#[cfg(feature = "server")]
+pub mod live;
+#[cfg(feature = "server")]
+pub mod port;
+#[cfg(feature = "server")]
+mod revocation;
 pub mod wire;
 
 pub use ending::Ending;

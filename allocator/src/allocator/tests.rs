@@ -1,7 +1,7 @@
 //! What askers may take of the allocator, with limits small enough to reach.
 
 use holdfast_protocol::{allocation::Locate, frame::encode};
-use holdfast_transport::Ending;
+use holdfast_transport::{Ending, endpoint};
 use quinn::{ClientConfig, TransportConfig, VarInt};
 use tokio::{net::UdpSocket, time::timeout};
 

@@ -23,8 +23,10 @@ use holdfast_protocol::{
     version,
 };
 use holdfast_transport::{
-    endpoint::{self, Requests},
+    endpoint::Requests,
     exchange,
+    keys::EndpointKeys,
+    port,
     wire::{Incoming, Wire},
 };
 use parking_lot::Mutex;
@@ -70,7 +72,13 @@ impl FakeRelay {
     pub(crate) fn with_limit(world: &World, name: &str, max_body: usize) -> Self {
         let tls = world.server(&Identity::relay(name).unwrap());
         let tls = tls.server(&[version::SESSION]).unwrap();
-        let endpoint = endpoint::bind_server(LOOPBACK, tls, Requests::Control).unwrap();
+        let endpoint = port::bind(
+            LOOPBACK,
+            tls,
+            Requests::Control,
+            &EndpointKeys::ephemeral().unwrap(),
+        )
+        .unwrap();
         let endpoint = endpoint.endpoint().clone();
         let config = ServerConfig {
             relay: name.parse().unwrap(),
@@ -274,7 +282,13 @@ impl FakeAllocator {
     pub(crate) fn start(world: &World, relays: &[RelayAddress]) -> Self {
         let tls = world.server(&Identity::allocator("a1").unwrap());
         let tls = tls.server(&[version::ALLOCATION]).unwrap();
-        let endpoint = endpoint::bind_server(LOOPBACK, tls, Requests::Exchanges).unwrap();
+        let endpoint = port::bind(
+            LOOPBACK,
+            tls,
+            Requests::Exchanges,
+            &EndpointKeys::ephemeral().unwrap(),
+        )
+        .unwrap();
         let endpoint = endpoint.endpoint().clone();
         let answer = Arc::new(Mutex::new(naming(relays)));
         let asked = Arc::new(AtomicUsize::new(0));

@@ -1,0 +1,111 @@
+//! An accepting endpoint: its socket, its keys, and what may wait at its door.
+
+use std::{
+    io,
+    net::{SocketAddr, UdpSocket},
+    pin::Pin,
+    sync::Arc,
+    time::Instant,
+};
+
+use quinn::{
+    AsyncTimer, AsyncUdpSocket, Endpoint, Runtime, ServerConfig, TokioRuntime,
+    crypto::rustls::QuicServerConfig,
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    endpoint::{Requests, transport},
+    keys::EndpointKeys,
+};
+
+/// How many connections may wait for the accepting side before further ones are turned away.
+const MAX_INCOMING: usize = 1024;
+
+/// Bytes held for one connection that is not accepted yet: some early packets, no payload.
+const INCOMING_BUFFER: u64 = 64 * 1024;
+
+/// Bytes held for all connections that are not accepted yet.
+const INCOMING_BUFFER_TOTAL: u64 = 16 * 1024 * 1024;
+
+/// A bound endpoint with the tasks that quinn runs for it.
+#[derive(Debug)]
+pub struct Port {
+    endpoint: Endpoint,
+    tasks: TaskTracker,
+}
+
+impl Port {
+    /// The endpoint. Clones keep the socket open.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Waits until the last packets are out, the tasks have ended, and the address is free for
+    /// another. The endpoint was closed, and its clones are gone.
+    pub async fn release(self) {
+        self.endpoint.wait_idle().await;
+        drop(self.endpoint);
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// tokio, remembering what quinn runs on it: quinn itself lets its tasks go, and with them the
+/// moment at which the socket is closed.
+#[derive(Debug)]
+struct Tracked {
+    runtime: TokioRuntime,
+    tasks: TaskTracker,
+}
+
+impl Runtime for Tracked {
+    fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
+        self.runtime.new_timer(at)
+    }
+
+    fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        self.tasks.spawn(future);
+    }
+
+    fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        self.runtime.wrap_udp_socket(socket)
+    }
+}
+
+/// Binds an endpoint that accepts connections, and may dial. To be called in a tokio runtime.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn bind(
+    address: SocketAddr,
+    tls: Arc<QuicServerConfig>,
+    requests: Requests,
+    keys: &EndpointKeys,
+) -> io::Result<Port> {
+    let (socket, tasks) = (UdpSocket::bind(address)?, TaskTracker::new());
+    let runtime = Arc::new(Tracked {
+        runtime: TokioRuntime,
+        tasks: tasks.clone(),
+    });
+    let config = server_config(tls, requests, keys);
+    let endpoint = Endpoint::new(keys.endpoint_config(), Some(config), socket, runtime)?;
+    Ok(Port { endpoint, tasks })
+}
+
+/// What an accepting endpoint is configured with; also to exchange the certificates of a running
+/// one ([`Endpoint::set_server_config`]).
+pub fn server_config(
+    tls: Arc<QuicServerConfig>,
+    requests: Requests,
+    keys: &EndpointKeys,
+) -> ServerConfig {
+    let mut config = ServerConfig::new(tls, keys.token());
+    config
+        .transport_config(Arc::new(transport(requests)))
+        .max_incoming(MAX_INCOMING)
+        .incoming_buffer_size(INCOMING_BUFFER)
+        .incoming_buffer_size_total(INCOMING_BUFFER_TOTAL)
+        .migration(true);
+    config
+}

@@ -1,0 +1,107 @@
+//! Which certificates count as revoked, apart from any handshake: a connection outlives the list that
+//! it was accepted with, and a resumed one would not be held against any.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use holdfast_protocol::close::{CloseCode, Violation};
+use quinn::Connection;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
+use webpki::{CertRevocationList, EndEntityCert, OwnedCertRevocationList};
+use x509_parser::prelude::{CertificateRevocationList as Parsed, FromDer, X509Certificate};
+
+use crate::identity::peer_chain;
+
+/// Which certificate: a number is unique for its issuer only (RFC 5280, section 4.1.2.2).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Leaf {
+    issuer: Box<[u8]>,
+    serial: Box<[u8]>,
+}
+
+impl Leaf {
+    /// The certificate that the other side of a connection has proved.
+    ///
+    /// # Errors
+    /// A [`Violation`] when there is none.
+    pub(crate) fn of_peer(connection: &Connection) -> Result<Self, Violation> {
+        let missing = || {
+            let what = "no certificate was presented";
+            Violation::new(CloseCode::IdentityMissing, what)
+        };
+        let chain = peer_chain(connection).ok_or_else(missing)?;
+        chain.first().and_then(Self::of).ok_or_else(missing)
+    }
+
+    fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let certificate = EndEntityCert::try_from(certificate).ok()?;
+        Some(Self {
+            issuer: certificate.issuer().into(),
+            serial: certificate.serial().into(),
+        })
+    }
+
+    /// The serial number, as certificate tools print it.
+    pub(crate) fn serial(&self) -> String {
+        self.serial
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+}
+
+/// The lists of revoked certificates, one for each authority.
+#[derive(Debug, Default)]
+pub(crate) struct RevocationLists {
+    lists: Vec<CertRevocationList<'static>>,
+    ends: Option<SystemTime>,
+}
+
+impl RevocationLists {
+    /// Reads the lists. Who signed them is for the verifier of handshakes to check.
+    ///
+    /// # Errors
+    /// In the parser's words.
+    pub(crate) fn read(encoded: &[CertificateRevocationListDer<'_>]) -> Result<Self, String> {
+        let mut read = Self::default();
+        for der in encoded {
+            let list = OwnedCertRevocationList::from_der(der).map_err(|error| error.to_string())?;
+            let (_, parsed) = Parsed::from_der(der).map_err(|error| error.to_string())?;
+            let ends = parsed.next_update().map(|time| moment(time.timestamp()));
+            read.ends = [read.ends, ends].into_iter().flatten().min();
+            read.lists.push(list.into());
+        }
+        Ok(read)
+    }
+
+    /// Whether a list has the certificate.
+    pub(crate) fn hold(&self, leaf: &Leaf) -> bool {
+        let of_its_issuer = self
+            .lists
+            .iter()
+            .filter(|list| list.issuer() == &*leaf.issuer);
+        let mut found = of_its_issuer.map(|list| list.find_serial(&leaf.serial));
+        // A list that cannot be searched vouches for nobody.
+        found.any(|found| !matches!(found, Ok(None)))
+    }
+
+    /// When the first of them ends: past it no list vouches for its authority's certificates.
+    pub(crate) fn ends(&self) -> Option<SystemTime> {
+        self.ends
+    }
+}
+
+/// When a certificate ends.
+pub(crate) fn certificate_ends(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    Some(moment(parsed.validity().not_after.timestamp()))
+}
+
+fn moment(timestamp: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(timestamp).unwrap_or(0))
+}
+
+/// What a connection with a revoked certificate is told.
+pub(crate) fn revoked(leaf: &Leaf) -> Violation {
+    let what = format!("the certificate {} was revoked", leaf.serial());
+    Violation::new(CloseCode::Revoked, what)
+}

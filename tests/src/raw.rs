@@ -154,6 +154,11 @@ impl Raw {
         self.wire.datagram(bytes).expect("datagrams are taken");
     }
 
+    /// Sends any bytes in a datagram, if there is still a connection.
+    pub fn try_datagram(&self, bytes: Bytes) -> bool {
+        self.wire.datagram(bytes).is_ok()
+    }
+
     /// The next frame, from wherever it comes.
     pub async fn frame(&mut self) -> RawFrame {
         loop {

@@ -230,7 +230,9 @@ async fn a_daemon_reads_its_certificates_again_when_it_is_told_to() {
     fs::copy(other.key, &own.key).unwrap();
     fs::copy(other.certificate, &own.certificate).unwrap();
     relay.hang_up().await;
-    relay.logged("and relay/r1 of holdfast.test is running").await;
+    relay
+        .logged("and relay/r1 of holdfast.test is running")
+        .await;
     assert!(relay.terminate().await);
     net.stop().await;
 }

@@ -24,7 +24,8 @@ async fn a_device_of_a_killed_relay_hears_from_the_next_run_that_its_connection_
     phone.greet().await;
     first.kill().await;
     let second = Daemon::start(Path::new(RELAY), &config).await;
-    phone.datagram(frame::encode(&Ping {
+    // What was not acknowledged before the kill may have brought the answer already.
+    phone.try_datagram(frame::encode(&Ping {
         seq: 0,
         next_within_ms: 60_000,
     }));

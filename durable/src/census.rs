@@ -9,6 +9,7 @@
 //! millions. The other is that of their lengths, which tells when the log is worth compacting.
 
 use crate::error::Damage;
+use crate::rows;
 
 /// The census as of one commit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -60,6 +61,22 @@ impl Census {
     pub(crate) fn remove(&mut self, share: Share) {
         self.keys = self.keys.wrapping_sub(1);
         self.share = self.share.without(share);
+    }
+
+    /// A row was added, with this share.
+    pub(crate) fn enter(&mut self, key: &[u8], share: Share) {
+        match rows::is_head(key) {
+            true => self.add(share),
+            false => self.share = self.share.and(share),
+        }
+    }
+
+    /// A row was removed, with its share.
+    pub(crate) fn leave(&mut self, key: &[u8], share: Share) {
+        match rows::is_head(key) {
+            true => self.remove(share),
+            false => self.share = self.share.without(share),
+        }
     }
 
     /// Whether both hold the same rows, whatever the commit.

@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::census::Census;
-use crate::engine;
+use crate::compaction::{Compaction, Moving};
+use crate::engine::{self, Engine};
 use crate::error::CloseError;
 use crate::fault;
 use crate::group::Group;
-use crate::queue::{Done, Entry, Limits, Queue};
+use crate::queue::{Done, Entry, Limits, Queue, Taken};
+use crate::readers::Readers;
 use crate::watermark::Watermark;
 
 /// What the store has done since it was opened.
@@ -30,21 +32,28 @@ pub struct Stats {
     pub flush_time: Duration,
     /// The time the last flush took.
     pub last_flush_time: Duration,
-    /// What the store's log takes on the disk, in bytes; 0 once closed.
+    /// What all of the store's files take on the disk, in bytes.
     pub disk_bytes: u64,
+    /// What is live in them: keys and values with what is stored beside them, in bytes.
+    pub live_bytes: u64,
+    /// The number of the folder the rows lie in.
+    pub generation: u64,
+    /// How often the live rows were copied into a new one since the store was opened.
+    pub compactions: u64,
 }
 
 /// What the thread owns.
 pub(crate) struct Committer {
-    pub(crate) engine: sled::Db,
+    pub(crate) engine: Engine,
     pub(crate) queue: Arc<Queue>,
     pub(crate) limits: Limits,
-    /// sled's log through a handle of our own. Linux reports a failed write of a page once to each
-    /// open file, and sled's periodic flusher, which syncs through sled's, only logs what it hears.
-    pub(crate) log: File,
+    pub(crate) compaction: Compaction,
+    pub(crate) moving: Moving,
+    pub(crate) cache_bytes: u64,
     pub(crate) watermark: Watermark,
     pub(crate) census: Census,
     pub(crate) stats: Arc<Mutex<Stats>>,
+    pub(crate) readers: Arc<Readers>,
     /// Held as long as anything is written; let go last.
     pub(crate) _lock: Arc<File>,
 }
@@ -60,9 +69,20 @@ impl Committer {
     }
 
     fn work(mut self) -> Result<(), CloseError> {
-        while let Some(entries) = self.queue.take(self.limits) {
-            self.settle(entries);
+        let mut rested = false;
+        loop {
+            let patience = self.moving.patience(&self.compaction, rested);
+            match self.queue.take(self.limits, patience) {
+                Taken::Closed => break,
+                Taken::Nothing => rested = true,
+                Taken::Group(entries) => {
+                    rested = false;
+                    self.settle(entries);
+                }
+            }
+            self.compact(rested);
         }
+        self.end_move();
         self.flush();
         self.watermark
             .sync()
@@ -84,22 +104,25 @@ impl Committer {
 
     fn apply(&mut self, entries: Vec<Entry>) -> Vec<Done> {
         self.stats.lock().batches += entries.len() as u64;
-        let mut group = Group::new(&self.engine, self.census);
+        let mut group = Group::new(self.engine.rows(), self.census);
         let mut waiting = Vec::with_capacity(entries.len());
         for Entry { batch, done } in entries {
             must("a batch could not be prepared", group.add(batch));
             waiting.extend(done);
         }
-        self.census = must("a group could not be applied", group.apply());
+        let commit = group.finish();
+        must(
+            "a group could not be applied",
+            commit.apply(self.engine.rows()),
+        );
+        self.mirror(&commit);
+        self.census = commit.census();
         waiting
     }
 
     fn flush(&mut self) {
         let started = Instant::now();
         must("a group could not be flushed", self.engine.flush());
-        if let Err(error) = self.log.sync_data() {
-            fault::stop("a write of the log failed", &error);
-        }
         self.count_flush(started.elapsed());
         if let Err(error) = self.watermark.raise(self.census.commit) {
             let path = self.watermark.path().display();
@@ -112,6 +135,7 @@ impl Committer {
         stats.groups += 1;
         stats.flush_time += took;
         stats.last_flush_time = took;
+        stats.live_bytes = self.census.share.bytes;
     }
 }
 

@@ -1,20 +1,22 @@
 //! The handle: open, read, commit, close.
 
-use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
 use crate::batch::Batch;
 use crate::committer::{Committer, Stats};
+use crate::compaction::{Compaction, Moving};
+use crate::disk;
 use crate::error::{CloseError, Closed, OpenError, ReadError};
 use crate::opening::{self, Opened};
 use crate::queue::{Entry, Limits, Queue};
+use crate::readers::Readers;
 use crate::rows;
 use crate::scan::{self, Scan};
 
@@ -28,6 +30,8 @@ pub struct Options {
     /// How long a group waits for company before it is flushed. Zero, the default, is not without
     /// groups: whatever is queued during one flush is the next group.
     pub max_wait: Duration,
+    /// When the log is compacted.
+    pub compaction: Compaction,
 }
 
 impl Default for Options {
@@ -36,6 +40,7 @@ impl Default for Options {
             cache_bytes: 64 * 1024 * 1024,
             max_group: 512,
             max_wait: Duration::ZERO,
+            compaction: Compaction::default(),
         }
     }
 }
@@ -57,16 +62,11 @@ pub struct Db {
 }
 
 struct Shared {
+    dir: PathBuf,
     queue: Arc<Queue>,
     stats: Arc<Mutex<Stats>>,
     committer: Mutex<Option<JoinHandle<Result<(), CloseError>>>>,
-    open: RwLock<Option<Open>>,
-}
-
-/// What is let go at the close, in this order: the lock last.
-struct Open {
-    engine: sled::Db,
-    _lock: Arc<File>,
+    readers: Arc<Readers>,
 }
 
 impl Db {
@@ -77,40 +77,45 @@ impl Db {
     pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
         let Opened {
             engine,
-            log,
             watermark,
             census,
             lock,
         } = opening::open(dir, &options)?;
         let lock = Arc::new(lock);
         let queue = Arc::new(Queue::default());
-        let stats = Arc::new(Mutex::new(Stats::default()));
+        let stats = Arc::new(Mutex::new(Stats {
+            live_bytes: census.share.bytes,
+            generation: engine.generation().number(),
+            ..Stats::default()
+        }));
+        let readers = Readers::new(engine.rows().clone(), Arc::clone(&lock));
+        let readers = Arc::new(readers);
         let committer = Committer {
-            engine: engine.clone(),
+            engine,
             queue: Arc::clone(&queue),
             limits: Limits {
                 max_group: options.max_group.max(1),
                 max_wait: options.max_wait,
             },
-            log,
+            compaction: options.compaction,
+            moving: Moving::default(),
+            cache_bytes: options.cache_bytes,
             watermark,
             census,
             stats: Arc::clone(&stats),
-            _lock: Arc::clone(&lock),
+            readers: Arc::clone(&readers),
+            _lock: lock,
         };
         let thread = thread::Builder::new().name("committer".to_owned());
         let committer = thread
             .spawn(move || committer.run())
             .map_err(OpenError::io("start the committer of", dir))?;
-        let open = RwLock::new(Some(Open {
-            engine,
-            _lock: lock,
-        }));
         let shared = Shared {
+            dir: dir.to_owned(),
             queue,
             stats,
             committer: Mutex::new(Some(committer)),
-            open,
+            readers,
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -122,9 +127,8 @@ impl Db {
     /// # Errors
     /// When what is stored is not what was written, the disk fails, or the store is closed.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
-        let open = self.shared.open.read();
-        let tree = &open.as_ref().ok_or(Closed)?.engine;
-        scan::contained(|| rows::read(tree, &rows::head(key)))
+        let read = |tree: &sled::Db| scan::contained(|| rows::read(tree, &rows::head(key)));
+        self.shared.readers.read(read)?
     }
 
     /// The rows whose keys start with `prefix`, in ascending order of keys.
@@ -177,12 +181,8 @@ impl Db {
     /// What the store has done, and how large it is.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let open = self.shared.open.read();
-        let size = open
-            .as_ref()
-            .and_then(|open| open.engine.size_on_disk().ok());
         Stats {
-            disk_bytes: size.unwrap_or(0),
+            disk_bytes: disk::taken_below(&self.shared.dir),
             ..*self.shared.stats.lock()
         }
     }
@@ -198,10 +198,8 @@ impl Db {
     }
 
     fn scan_from(&self, prefix: &[u8], after: Option<&[u8]>) -> Scan {
-        match &*self.shared.open.read() {
-            Some(open) => Scan::new((*open.engine).clone(), prefix, after),
-            None => Scan::refused(Closed),
-        }
+        let scan = |tree: &sled::Db| Scan::new((**tree).clone(), prefix, after);
+        self.shared.readers.read(scan).unwrap_or_else(Scan::refused)
     }
 
     fn queue(&self, entry: Entry) {
@@ -221,7 +219,7 @@ impl Shared {
             return Err(CloseError::FromCallback);
         }
         let closed = committer.take().map_or(Ok(Ok(())), JoinHandle::join);
-        drop(self.open.write().take());
+        self.readers.close();
         // The committer stops the process rather than panic, so there is always an answer.
         closed.unwrap_or(Ok(()))
     }

@@ -1,14 +1,16 @@
 //! sled itself: how it is opened, what is looked at before, and its panics, caught.
 
 use std::any::Any;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::disk;
 use crate::error::OpenError;
+use crate::fault;
 use crate::generation::Generation;
 use crate::names;
 
@@ -23,12 +25,63 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 /// Between two tries.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
-/// Opens sled on a generation, or lets it begin there. What an interrupted open left behind, or
-/// what sled can do without, is not in the way.
-pub(crate) fn open(generation: &Generation, cache_bytes: u64) -> Result<sled::Db, OpenError> {
-    remove_broken_settings(&generation.settings())?;
-    remove_broken_snapshots(generation)?;
-    refuse_blobs(&generation.blobs())?;
+/// A generation that sled has open.
+pub(crate) struct Engine {
+    generation: Generation,
+    rows: sled::Db,
+    /// sled's log through a handle of our own. Linux reports a failed write of a page once to each
+    /// open file, and sled's periodic flusher, which syncs through sled's, only logs what it hears.
+    log: File,
+}
+
+impl Engine {
+    /// Opens sled on a generation, or lets it begin there. What an interrupted open left behind, or
+    /// what sled can do without, is not in the way.
+    pub(crate) fn open(generation: Generation, cache_bytes: u64) -> Result<Self, OpenError> {
+        remove_broken_settings(&generation.settings())?;
+        remove_broken_snapshots(&generation)?;
+        refuse_blobs(&generation.blobs())?;
+        let rows = start(&generation, cache_bytes)?;
+        let path = generation.log();
+        let log = File::options().write(true).open(&path);
+        Ok(Self {
+            log: log.map_err(OpenError::io("open", &path))?,
+            generation,
+            rows,
+        })
+    }
+
+    pub(crate) fn generation(&self) -> &Generation {
+        &self.generation
+    }
+
+    pub(crate) fn rows(&self) -> &sled::Db {
+        &self.rows
+    }
+
+    /// Makes everything applied so far durable.
+    pub(crate) fn flush(&self) -> sled::Result<()> {
+        self.rows.flush()?;
+        if let Err(error) = self.log.sync_data() {
+            fault::stop("a write of the log failed", &error);
+        }
+        Ok(())
+    }
+
+    /// What the log takes on the disk, in bytes.
+    pub(crate) fn log_bytes(&self) -> io::Result<u64> {
+        self.log.metadata().map(|metadata| disk::taken(&metadata))
+    }
+
+    /// Makes the names of new files durable, and sled's settings, which it leaves to the kernel.
+    pub(crate) fn sync_names(&self) -> Result<(), OpenError> {
+        names::sync(&self.generation.settings())?;
+        names::sync(self.generation.dir())?;
+        names::sync(self.generation.store())
+    }
+}
+
+fn start(generation: &Generation, cache_bytes: u64) -> Result<sled::Db, OpenError> {
     let config = sled::Config::new()
         .path(generation.dir())
         .segment_size(SEGMENT_BYTES)

@@ -1,13 +1,13 @@
 //! One group of batches, on its way to becoming one atomic change of the tree.
 //!
-//! sled applies and recovers a batch of its own as a whole, so a group that is one such batch is
+//! sled applies and recovers a batch of its own as a whole, so a group that becomes one such batch is
 //! atomic, and each batch in it is. Later changes of a key replace earlier ones, which is the order
 //! the batches were queued in.
 
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use sled::Tree;
+use sled::{IVec, Tree};
 
 use crate::batch::{Batch, Change};
 use crate::census::{Census, Share};
@@ -18,10 +18,17 @@ use crate::value::{self, Framed};
 pub(crate) struct Group<'t> {
     tree: &'t Tree,
     census: Census,
-    rows: sled::Batch,
+    rows: HashMap<Vec<u8>, Option<IVec>>,
     /// The heads this group has changed, as they are by now.
     heads: HashMap<Vec<u8>, Option<Head>>,
     next_ordinal: u32,
+}
+
+/// A group that is complete: what one commit changes.
+pub(crate) struct Commit {
+    /// Row keys, each with its row, or without when it is removed.
+    rows: Vec<(IVec, Option<IVec>)>,
+    census: Census,
 }
 
 /// What must be known of a head to replace it.
@@ -49,12 +56,11 @@ impl<'t> Group<'t> {
             commit: last.commit + 1,
             ..last
         };
-        let (rows, heads) = (sled::Batch::default(), HashMap::new());
         Self {
             tree,
             census,
-            rows,
-            heads,
+            rows: HashMap::new(),
+            heads: HashMap::new(),
             next_ordinal: 0,
         }
     }
@@ -67,12 +73,15 @@ impl<'t> Group<'t> {
             .try_for_each(|change| self.change(change))
     }
 
-    /// Applies the whole group to the tree; not durable before the next flush. Returns the new
-    /// census.
-    pub(crate) fn apply(mut self) -> sled::Result<Census> {
-        rows::write_census(&mut self.rows, &self.census);
-        self.tree.apply_batch(self.rows)?;
-        Ok(self.census)
+    /// What all of them come down to.
+    pub(crate) fn finish(mut self) -> Commit {
+        let (key, row) = rows::census_row(&self.census);
+        self.rows.insert(key, Some(row.into()));
+        let rows = self.rows.into_iter();
+        Commit {
+            rows: rows.map(|(key, row)| (key.into(), row)).collect(),
+            census: self.census,
+        }
     }
 
     fn change(&mut self, Change { key, value }: Change) -> sled::Result<()> {
@@ -96,8 +105,10 @@ impl<'t> Group<'t> {
         chunks
             .into_iter()
             .flat_map(ChunkSet::rows)
-            .for_each(|chunk| self.rows.remove(chunk));
-        self.rows.remove(head);
+            .for_each(|chunk| {
+                self.rows.insert(chunk, None);
+            });
+        self.rows.insert(head.to_owned(), None);
         Ok(())
     }
 
@@ -122,7 +133,7 @@ impl<'t> Group<'t> {
         };
         let new = Head::of(head, &row, chunks);
         self.census.add(new.share);
-        self.rows.insert(head, row);
+        self.rows.insert(head.to_owned(), Some(row.into()));
         new
     }
 
@@ -131,7 +142,7 @@ impl<'t> Group<'t> {
         for (row, chunk) in set.rows().zip(value.chunks(CHUNK_BYTES)) {
             let framed = Framed::Whole(chunk).encode(&row);
             set.share = set.share.and(value::share(&row, &framed));
-            self.rows.insert(row, framed);
+            self.rows.insert(row, Some(framed.into()));
         }
         set
     }
@@ -146,4 +157,33 @@ impl<'t> Group<'t> {
             share: Share::default(),
         }
     }
+}
+
+impl Commit {
+    /// What must be there once it is applied.
+    pub(crate) fn census(&self) -> Census {
+        self.census
+    }
+
+    /// What it writes and removes.
+    pub(crate) fn rows(&self) -> &[(IVec, Option<IVec>)] {
+        &self.rows
+    }
+
+    /// Applies all of it to the tree, or nothing; not durable before the next flush.
+    pub(crate) fn apply(&self, tree: &Tree) -> sled::Result<()> {
+        tree.apply_batch(batch(&self.rows))
+    }
+}
+
+/// Some rows as one atomic change. What is large in them is shared, not copied.
+pub(crate) fn batch<'r>(rows: impl IntoIterator<Item = &'r (IVec, Option<IVec>)>) -> sled::Batch {
+    let mut batch = sled::Batch::default();
+    for (key, row) in rows {
+        match row {
+            Some(row) => batch.insert(key.clone(), row.clone()),
+            None => batch.remove(key.clone()),
+        }
+    }
+    batch
 }

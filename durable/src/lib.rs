@@ -6,6 +6,7 @@
 //! - many commits share one sync, applied in the order they were queued ([`committer`]);
 //! - a damaged, truncated or doubly opened store is refused in words ([`opening`], [`engine`],
 //!   [`watermark`], [`census`]);
+//! - what is deleted is given back to the disk ([`compaction`], [`copy`]);
 //! - what is read is what was written, or an error; large values never leave sled's log ([`value`],
 //!   [`rows`]).
 //!
@@ -15,7 +16,10 @@ mod barrier;
 mod batch;
 mod census;
 mod committer;
+mod compaction;
+mod copy;
 mod db;
+mod disk;
 mod engine;
 mod error;
 mod fault;
@@ -24,6 +28,7 @@ mod group;
 mod names;
 mod opening;
 mod queue;
+mod readers;
 mod rows;
 mod scan;
 mod store;
@@ -32,7 +37,9 @@ mod watermark;
 
 pub use batch::{Batch, MAX_KEY_BYTES};
 pub use committer::Stats;
+pub use compaction::Compaction;
 pub use db::{Db, Options};
+pub use disk::Space;
 pub use error::{CloseError, Closed, Damage, OpenError, ReadError};
 pub use scan::Scan;
 pub use store::{Done, RowsInOrder, Store};

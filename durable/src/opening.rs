@@ -12,7 +12,7 @@ use std::path::Path;
 use crate::barrier;
 use crate::census::Census;
 use crate::db::Options;
-use crate::engine;
+use crate::engine::{self, Engine};
 use crate::error::OpenError;
 use crate::generation::Generation;
 use crate::group::Group;
@@ -22,8 +22,7 @@ use crate::watermark::{self, Promise, Watermark};
 
 /// An open store, checked. The lock comes last, so that it is let go last.
 pub(crate) struct Opened {
-    pub(crate) engine: sled::Db,
-    pub(crate) log: File,
+    pub(crate) engine: Engine,
     pub(crate) watermark: Watermark,
     pub(crate) census: Census,
     pub(crate) lock: File,
@@ -41,11 +40,11 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
     if promise.commit > 0 {
         generation.refuse_missing()?;
     }
-    let engine = engine::open(&generation, options.cache_bytes)?;
-    let log = open_log(&generation)?;
-    let found = check(dir, &engine, promise)?;
-    let census = prove_synced(dir, &engine, found)?;
-    sync_names(dir, &generation)?;
+    let engine = Engine::open(generation, options.cache_bytes)?;
+    let found = check(dir, engine.rows(), promise)?;
+    let census = prove_synced(dir, engine.rows(), found)?;
+    engine.sync_names()?;
+    sync_parent(dir)?;
     let watermark = Watermark::create(
         dir,
         Promise {
@@ -53,10 +52,9 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
             ..promise
         },
     )?;
-    remove_others(dir, &generation)?;
+    remove_others(dir, engine.generation())?;
     Ok(Opened {
         engine,
-        log,
         watermark,
         census,
         lock,
@@ -90,17 +88,11 @@ fn begin(dir: &Path) -> Result<Promise, OpenError> {
     Ok(first)
 }
 
-fn open_log(generation: &Generation) -> Result<File, OpenError> {
-    let path = generation.log();
-    let log = File::options().write(true).open(&path);
-    log.map_err(OpenError::io("open", &path))
-}
-
 /// Compares what is there with what must be there.
-fn check(dir: &Path, engine: &sled::Db, promise: Promise) -> Result<Census, OpenError> {
+fn check(dir: &Path, rows: &sled::Db, promise: Promise) -> Result<Census, OpenError> {
     let look = || {
-        let expected = rows::census(engine)?.unwrap_or_default();
-        rows::count(engine).map(|counted| (expected, counted))
+        let expected = rows::census(rows)?.unwrap_or_default();
+        rows::count(rows).map(|counted| (expected, counted))
     };
     let looked = engine::caught(look).map_err(|what| OpenError::damaged(dir, what))?;
     let (expected, counted) = looked.map_err(|error| OpenError::damaged(dir, error.what()))?;
@@ -123,11 +115,12 @@ fn check(dir: &Path, engine: &sled::Db, promise: Promise) -> Result<Census, Open
 }
 
 /// Commits the open itself, and sees that it was synced.
-fn prove_synced(dir: &Path, engine: &sled::Db, last: Census) -> Result<Census, OpenError> {
+fn prove_synced(dir: &Path, rows: &sled::Db, last: Census) -> Result<Census, OpenError> {
     let before = barrier::syncs();
     let commit = || {
-        let census = Group::new(engine, last).apply()?;
-        engine.flush().map(|_| census)
+        let commit = Group::new(rows, last).finish();
+        commit.apply(rows)?;
+        rows.flush().map(|_| commit.census())
     };
     match engine::caught(commit) {
         Ok(Ok(census)) if barrier::held_since(before) => Ok(census),
@@ -137,11 +130,8 @@ fn prove_synced(dir: &Path, engine: &sled::Db, last: Census) -> Result<Census, O
     }
 }
 
-/// Makes the names of new files durable, and sled's settings, which it leaves to the kernel.
-fn sync_names(dir: &Path, generation: &Generation) -> Result<(), OpenError> {
-    names::sync(&generation.settings())?;
-    names::sync(generation.dir())?;
-    names::sync(dir)?;
+/// Makes the name of the directory itself durable.
+fn sync_parent(dir: &Path) -> Result<(), OpenError> {
     match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         Some(parent) => names::sync(parent),
         None => Ok(()),

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::mem;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::batch::Batch;
 use crate::error::Closed;
@@ -24,6 +24,15 @@ pub(crate) type Done = Box<dyn FnOnce() + Send>;
 pub(crate) struct Entry {
     pub(crate) batch: Batch,
     pub(crate) done: Option<Done>,
+}
+
+/// What the queue has for the committer.
+pub(crate) enum Taken {
+    Group(Vec<Entry>),
+    /// Nothing came in time.
+    Nothing,
+    /// Nothing will come any more.
+    Closed,
 }
 
 /// The limits of one group.
@@ -65,22 +74,37 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// The next group, as soon as there is one; none when the queue is closed and empty.
-    pub(crate) fn take(&self, limits: Limits) -> Option<Vec<Entry>> {
+    /// The next group, as soon as there is one, if that is within `patience`; without, it waits for
+    /// ever.
+    pub(crate) fn take(&self, limits: Limits, patience: Option<Duration>) -> Taken {
+        let deadline = patience.map(|patience| Instant::now() + patience);
         let mut state = self.state.lock();
         while state.entries.is_empty() {
             if state.closed {
-                return None;
+                return Taken::Closed;
             }
-            self.changed.wait(&mut state);
+            if !self.wait(&mut state, deadline) {
+                return Taken::Nothing;
+            }
         }
         if !limits.max_wait.is_zero() {
             self.await_company(&mut state, limits);
         }
-        Some(state.next_group(limits.max_group))
+        Taken::Group(state.next_group(limits.max_group))
     }
 
-    fn await_company(&self, state: &mut parking_lot::MutexGuard<'_, State>, limits: Limits) {
+    /// Waits for a change; false when the deadline came first.
+    fn wait(&self, state: &mut MutexGuard<'_, State>, deadline: Option<Instant>) -> bool {
+        match deadline {
+            Some(deadline) => !self.changed.wait_until(state, deadline).timed_out(),
+            None => {
+                self.changed.wait(state);
+                true
+            }
+        }
+    }
+
+    fn await_company(&self, state: &mut MutexGuard<'_, State>, limits: Limits) {
         let deadline = Instant::now() + limits.max_wait;
         while !state.closed && state.entries.len() < limits.max_group {
             if self.changed.wait_until(state, deadline).timed_out() {
@@ -142,9 +166,14 @@ mod tests {
     /// The sizes of the entries of each group.
     fn groups(queue: &Queue) -> Vec<Vec<usize>> {
         let sizes = |group: Vec<Entry>| group.iter().map(|entry| entry.batch.bytes()).collect();
-        std::iter::from_fn(|| queue.take(LIMITS))
-            .map(sizes)
-            .collect()
+        std::iter::from_fn(|| group(queue)).map(sizes).collect()
+    }
+
+    fn group(queue: &Queue) -> Option<Vec<Entry>> {
+        match queue.take(LIMITS, None) {
+            Taken::Group(group) => Some(group),
+            Taken::Nothing | Taken::Closed => None,
+        }
     }
 
     #[test]
@@ -170,7 +199,16 @@ mod tests {
         let queue = queue(&[1]);
         assert_eq!(queue.push(entry(2)), Err(Closed));
         assert_eq!(groups(&queue), [[1]]);
-        assert!(queue.take(LIMITS).is_none());
+        assert!(matches!(queue.take(LIMITS, None), Taken::Closed));
+    }
+
+    #[test]
+    fn patience_ends() {
+        let queue = Queue::default();
+        let patience = Some(Duration::ZERO);
+        assert!(matches!(queue.take(LIMITS, patience), Taken::Nothing));
+        queue.push(entry(1)).unwrap();
+        assert!(matches!(queue.take(LIMITS, patience), Taken::Group(_)));
     }
 
     #[test]
@@ -181,6 +219,7 @@ mod tests {
             max_wait: Duration::MAX / 4,
             ..LIMITS
         };
-        assert_eq!(queue.take(limits).map(|group| group.len()), Some(3));
+        let taken = queue.take(limits, None);
+        assert!(matches!(taken, Taken::Group(group) if group.len() == 3));
     }
 }

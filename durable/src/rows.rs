@@ -188,26 +188,34 @@ pub(crate) fn census(tree: &Tree) -> Result<Option<Census>, ReadError> {
     census.map(Some).map_err(|damage| corrupt(CENSUS, damage))
 }
 
-/// Adds the census to what the commit writes.
-pub(crate) fn write_census(batch: &mut sled::Batch, census: &Census) {
-    batch.insert(CENSUS, Framed::Whole(&census.encode()).encode(CENSUS));
+/// The row that holds the census, with its key.
+pub(crate) fn census_row(census: &Census) -> (Vec<u8>, Vec<u8>) {
+    let row = Framed::Whole(&census.encode()).encode(CENSUS);
+    (CENSUS.to_vec(), row)
 }
 
 /// Counts what is there: reads and checks every row.
 pub(crate) fn count(tree: &Tree) -> Result<Census, ReadError> {
     let mut census = Census::default();
-    for row in tree.range(head(b"")..heads_end()) {
+    for row in tree.range(head(b"")..) {
         let (key, row) = row.map_err(engine)?;
-        census.add(checked_share(&key, &row)?);
-    }
-    for row in tree.range(heads_end()..) {
-        let (key, row) = row.map_err(engine)?;
-        census.share = census.share.and(checked_share(&key, &row)?);
+        census.enter(&key, checked_share(&key, &row)?);
     }
     Ok(census)
 }
 
-fn checked_share(key: &[u8], row: &[u8]) -> Result<Share, ReadError> {
+/// Whether the row is the head of a key of the user's.
+pub(crate) fn is_head(key: &[u8]) -> bool {
+    key.first() == Some(&(Space::Heads as u8))
+}
+
+/// Whether the row is the store's own, and in no census.
+pub(crate) fn is_own(key: &[u8]) -> bool {
+    key.first() == Some(&(Space::Own as u8))
+}
+
+/// What a row contributes to the census, if it is what was written.
+pub(crate) fn checked_share(key: &[u8], row: &[u8]) -> Result<Share, ReadError> {
     Framed::decode(key, row).map_err(|damage| corrupt(key, damage))?;
     Ok(value::share(key, row))
 }
@@ -246,7 +254,7 @@ mod tests {
             },
         );
         group.add(batch).unwrap();
-        group.apply().unwrap();
+        group.finish().apply(tree).unwrap();
     }
 
     fn put(len: usize) -> Batch {

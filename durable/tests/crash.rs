@@ -10,12 +10,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use bytes::Bytes;
-use holdfast_durable::{Batch, Db, OpenError, Options};
+use holdfast_durable::{Batch, Compaction, Db, OpenError, Options};
 
 /// Names the directory to a child that is to commit there and abort.
 const CHILD_DIR: &str = "HOLDFAST_CRASH_DIR";
-/// The commit at which the child aborts, before it answers it.
-const ABORT_AT: u32 = 700;
+/// Tells it the commit at which to abort, before it answers it.
+const CHILD_ABORT_AT: &str = "HOLDFAST_CRASH_ABORT_AT";
+/// Tells it whether to move into new generations while it is at it.
+const CHILD_COMPACTS: &str = "HOLDFAST_CRASH_COMPACTS";
+/// The last commit before the files are damaged.
+const ABORT_AT: u32 = 400;
 
 /// The folder a new store begins in.
 const GENERATION: &str = "generation-000001";
@@ -40,22 +44,20 @@ fn key(row: u8, number: u32) -> Vec<u8> {
     [&[row][..], &number.to_be_bytes()].concat()
 }
 
-fn commit_until_abort(dir: &Path) {
-    let db = Db::open(
-        dir,
-        Options {
-            max_group: 16,
-            ..Options::default()
-        },
-    )
-    .unwrap();
+fn commit_until_abort(dir: &Path, abort_at: u32, compaction: Compaction) {
+    let options = Options {
+        max_group: 16,
+        compaction,
+        ..Options::default()
+    };
+    let db = Db::open(dir, options).unwrap();
     for number in 0.. {
         let mut batch = Batch::new();
         rows(number)
             .into_iter()
             .for_each(|(key, value)| batch.put(key, value));
         db.commit(batch, move || {
-            if number == ABORT_AT {
+            if number == abort_at {
                 std::process::abort();
             }
             let mut out = std::io::stdout();
@@ -64,8 +66,18 @@ fn commit_until_abort(dir: &Path) {
     }
 }
 
+/// Each time the log has doubled.
+fn compacting_often() -> Compaction {
+    Compaction {
+        spare_bytes: 0,
+        idle_spare_bytes: 0,
+        factor: 0,
+        ..Compaction::default()
+    }
+}
+
 /// Lets a child commit and die in `dir`; what it acknowledged.
-fn crash(dir: &Path) -> Vec<u32> {
+fn crash(dir: &Path, abort_at: u32, compacting: bool) -> Vec<u32> {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
@@ -73,6 +85,8 @@ fn crash(dir: &Path) -> Vec<u32> {
             "--nocapture",
         ])
         .env(CHILD_DIR, dir)
+        .env(CHILD_ABORT_AT, abort_at.to_string())
+        .env(CHILD_COMPACTS, compacting.to_string())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -105,8 +119,19 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// The log of the newest generation.
 fn log_of(dir: &Path) -> PathBuf {
-    dir.join(GENERATION).join("db")
+    folders_of(dir).pop().unwrap().join("db")
+}
+
+fn folders_of(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).unwrap();
+    let mut folders: Vec<_> = entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect();
+    folders.sort();
+    folders
 }
 
 /// Whether the store says that something is wrong: at the open, or at a row. Panics when it gives
@@ -128,15 +153,29 @@ fn complains(dir: &Path, acknowledged: &[u32]) -> bool {
 #[test]
 fn what_was_acknowledged_survives_a_crash() {
     if let Some(dir) = std::env::var_os(CHILD_DIR) {
-        commit_until_abort(Path::new(&dir));
+        let abort_at = std::env::var(CHILD_ABORT_AT).unwrap();
+        let compaction = match std::env::var(CHILD_COMPACTS).unwrap() == "true" {
+            true => compacting_often(),
+            false => Compaction::default(),
+        };
+        commit_until_abort(Path::new(&dir), abort_at.parse().unwrap(), compaction);
     }
-    let dir = tempfile::tempdir().unwrap();
-    let acknowledged = crash(dir.path());
-    assert_eq!(acknowledged, (0..ABORT_AT).collect::<Vec<_>>());
-    let db = Db::open(dir.path(), Options::default()).unwrap();
+    let mut in_mid_move = 0;
+    for abort_at in (0..10).map(|step| 60 + 71 * step) {
+        let dir = scratch();
+        let acknowledged = crash(dir.path(), abort_at, true);
+        assert_eq!(acknowledged, (0..abort_at).collect::<Vec<_>>());
+        in_mid_move += u32::from(folders_of(dir.path()).len() > 1);
+        assert_everything_is_there(dir.path(), abort_at);
+    }
+    assert!(in_mid_move > 0, "no crash hit the copying of a generation");
+}
+
+fn assert_everything_is_there(dir: &Path, acknowledged: u32) {
+    let db = Db::open(dir, Options::default()).unwrap();
     let found: BTreeMap<_, _> = db.scan(b"").map(Result::unwrap).collect();
     let commits = found.keys().filter(|key| key[0] == b'a').count() as u32;
-    assert!(commits >= ABORT_AT);
+    assert!(commits >= acknowledged);
     let written: BTreeMap<_, _> = (0..commits).flat_map(rows).collect();
     assert!(
         found
@@ -150,7 +189,7 @@ fn what_was_acknowledged_survives_a_crash() {
 #[test]
 fn a_log_cut_off_after_a_crash_is_never_opened_in_silence() {
     let dir = tempfile::tempdir().unwrap();
-    let acknowledged = crash(dir.path());
+    let acknowledged = crash(dir.path(), ABORT_AT, false);
     let len = fs::metadata(log_of(dir.path())).unwrap().len();
     for part in 0..16 {
         let cut = scratch();
@@ -168,7 +207,7 @@ fn a_log_cut_off_after_a_crash_is_never_opened_in_silence() {
 #[test]
 fn a_flipped_bit_after_a_crash_is_never_read_as_a_value() {
     let dir = tempfile::tempdir().unwrap();
-    let acknowledged = crash(dir.path());
+    let acknowledged = crash(dir.path(), ABORT_AT, false);
     let log = fs::read(log_of(dir.path())).unwrap();
     let used: Vec<_> = (0..log.len()).filter(|at| log[*at] != 0).collect();
     for flip in 0..FLIPS {
@@ -217,7 +256,7 @@ fn a_log_emptied_after_a_clean_close_is_refused_with_both_numbers() {
 #[test]
 fn what_the_store_needs_is_named_when_it_is_missing() {
     let watermark = Path::new("watermark");
-    let log = log_of(Path::new(""));
+    let log = Path::new(GENERATION).join("db");
     for missing in [watermark, Path::new(GENERATION), &log] {
         let dir = closed_store();
         let path = dir.path().join(missing);

@@ -1,0 +1,241 @@
+//! When the store moves into a new generation, and the move itself, between commits.
+//!
+//! sled's log reuses what is deleted, but never shrinks. The move takes a step before each group
+//! of commits, and goes on while there are none. It ends with the new generation on the disk, then
+//! the watermark that names it, then readers reading there. Cut off anywhere, one of the two is the
+//! store, whole, and the next open removes the other.
+
+use std::mem;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::committer::Committer;
+use crate::copy::{self, Copy, CopyError};
+use crate::disk::Space;
+use crate::group::Commit;
+use crate::watermark::{Promise, Watermark};
+
+/// After a move that failed, how long the next one waits.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// When the rows that are live are copied out of a log that has grown too large for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compaction {
+    /// The log may always take this much, in bytes.
+    pub spare_bytes: u64,
+    /// The same when nothing was committed for [`idle_after`](Self::idle_after), in bytes.
+    pub idle_spare_bytes: u64,
+    /// What counts as idle.
+    pub idle_after: Duration,
+    /// The log may always take so many times what is live in it.
+    pub factor: u64,
+}
+
+impl Default for Compaction {
+    fn default() -> Self {
+        Self {
+            spare_bytes: 64 * 1024 * 1024,
+            idle_spare_bytes: 24 * 1024 * 1024,
+            idle_after: Duration::from_secs(2),
+            factor: 4,
+        }
+    }
+}
+
+/// How large a log is, and how much of it is live, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Size {
+    log: u64,
+    live: u64,
+}
+
+impl Compaction {
+    /// Whether a copy would be smaller by enough. One that has changed little since it was itself a
+    /// copy would not.
+    fn is_worthwhile(&self, now: Size, at_birth: Size, idle: bool) -> bool {
+        let spare = match idle {
+            true => self.idle_spare_bytes,
+            false => self.spare_bytes,
+        };
+        let changed = now.log >= at_birth.log.saturating_mul(2) || now.live <= at_birth.live / 2;
+        changed && now.log > spare.max(now.live.saturating_mul(self.factor))
+    }
+}
+
+/// Where the committer stands with it.
+#[derive(Default)]
+pub(crate) struct Moving {
+    copy: Option<Copy>,
+    at_birth: Size,
+    /// Not before this, since a move has failed.
+    not_before: Option<Instant>,
+    /// Lets go of the old generation, which takes longer than a commit may wait.
+    retiring: Option<JoinHandle<()>>,
+}
+
+impl Moving {
+    /// How long to wait for a commit before going on here; none is for ever.
+    pub(crate) fn patience(&self, options: &Compaction, rested: bool) -> Option<Duration> {
+        match (&self.copy, rested) {
+            (Some(_), _) => Some(Duration::ZERO),
+            (None, false) => Some(options.idle_after),
+            (None, true) => None,
+        }
+    }
+
+    fn await_retired(&mut self) {
+        if let Some(retiring) = self.retiring.take() {
+            // It catches what may panic, so there is nothing to hear.
+            let _ended = retiring.join();
+        }
+    }
+}
+
+impl Committer {
+    /// The next step of a move that has begun, or a look at whether one should.
+    pub(crate) fn compact(&mut self, idle: bool) {
+        let Some(mut copy) = self.moving.copy.take() else {
+            return self.begin_to_move(idle);
+        };
+        match copy.step(self.engine.rows()) {
+            Err(error) => self.stay(Some(copy), &error),
+            Ok(()) if copy.is_complete() => self.move_into(copy),
+            Ok(()) => self.moving.copy = Some(copy),
+        }
+    }
+
+    /// Keeps a copy that has begun up with a commit.
+    pub(crate) fn mirror(&mut self, commit: &Commit) {
+        let Some(mut copy) = self.moving.copy.take() else {
+            return;
+        };
+        match copy.mirror(commit) {
+            Err(error) => self.stay(Some(copy), &error),
+            Ok(()) => self.moving.copy = Some(copy),
+        }
+    }
+
+    /// Drops a copy that is not whole, and waits until everything is let go.
+    pub(crate) fn end_move(&mut self) {
+        if let Some(copy) = self.moving.copy.take() {
+            copy.abandon();
+        }
+        self.moving.await_retired();
+    }
+
+    fn size(&self) -> Size {
+        Size {
+            log: self.engine.log_bytes().unwrap_or(0),
+            live: self.census.share.bytes,
+        }
+    }
+
+    fn begin_to_move(&mut self, idle: bool) {
+        let too_early = |then: Instant| Instant::now() < then;
+        if self.moving.not_before.is_some_and(too_early) {
+            return;
+        }
+        let size = self.size();
+        let at_birth = self.moving.at_birth;
+        if !self.compaction.is_worthwhile(size, at_birth, idle) || !self.has_room(size) {
+            return;
+        }
+        self.moving.await_retired();
+        let number = self.engine.generation().number() + 1;
+        match Copy::begin(self.engine.generation().store(), number, self.cache_bytes) {
+            Ok(copy) => self.moving.copy = Some(copy),
+            Err(error) => self.stay(None, &error),
+        }
+    }
+
+    /// Whether the copy, with what sled adds to it, fits beside the store with room to spare.
+    fn has_room(&self, size: Size) -> bool {
+        let space = Space::of(self.engine.generation().store());
+        space.is_ok_and(|space| space.free / 4 > size.live)
+    }
+
+    fn stay(&mut self, copy: Option<Copy>, error: &CopyError) {
+        tracing::warn!(%error, "the log could not be compacted; the store goes on as it is");
+        self.moving.not_before = Some(Instant::now() + RETRY_AFTER);
+        if let Some(copy) = copy {
+            copy.abandon();
+        }
+    }
+
+    fn move_into(&mut self, copy: Copy) {
+        let engine = match copy.finish(self.census) {
+            Ok(engine) => engine,
+            Err(error) => return self.stay(None, &error),
+        };
+        let promise = Promise {
+            generation: engine.generation().number(),
+            commit: self.census.commit,
+        };
+        match Watermark::create(engine.generation().store(), promise) {
+            Ok(watermark) => self.watermark = watermark,
+            Err(error) => crate::fault::stop("a new generation could not be named", &error),
+        }
+        self.readers.show(engine.rows());
+        let old = mem::replace(&mut self.engine, engine);
+        self.settle_in(old);
+    }
+
+    fn settle_in(&mut self, old: crate::engine::Engine) {
+        let before = old.log_bytes().unwrap_or(0);
+        self.moving.at_birth = self.size();
+        let Size { log, live } = self.moving.at_birth;
+        tracing::info!(before, after = log, live, "compacted the log");
+        let retire = thread::Builder::new().name("retirement".to_owned());
+        match retire.spawn(move || copy::retire(old)) {
+            Ok(retiring) => self.moving.retiring = Some(retiring),
+            Err(error) => tracing::warn!(%error, "an old generation is left for the next open"),
+        }
+        let mut stats = self.stats.lock();
+        stats.compactions += 1;
+        stats.generation = self.engine.generation().number();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    fn worthwhile(log: u64, live: u64, born: Size, idle: bool) -> bool {
+        let now = Size {
+            log: log * MIB,
+            live: live * MIB,
+        };
+        Compaction::default().is_worthwhile(now, born, idle)
+    }
+
+    #[test]
+    fn a_log_may_take_some_times_what_is_live() {
+        let born = Size::default();
+        assert!(!worthwhile(64, 0, born, false));
+        assert!(worthwhile(65, 0, born, false));
+        assert!(!worthwhile(400, 100, born, false));
+        assert!(worthwhile(401, 100, born, false));
+    }
+
+    #[test]
+    fn an_idle_store_gives_back_more() {
+        let born = Size::default();
+        assert!(!worthwhile(25, 0, born, false));
+        assert!(worthwhile(25, 0, born, true));
+        assert!(!worthwhile(24, 0, born, true));
+    }
+
+    #[test]
+    fn a_copy_that_came_out_large_is_not_copied_again() {
+        let born = Size {
+            log: 500 * MIB,
+            live: 100 * MIB,
+        };
+        assert!(!worthwhile(500, 100, born, true));
+        assert!(!worthwhile(999, 100, born, true));
+        assert!(worthwhile(1000, 100, born, true));
+        assert!(worthwhile(500, 50, born, true));
+    }
+}

@@ -3,13 +3,15 @@
 use std::{path::Path, time::Duration};
 
 use holdfast::{Client, Config, Outcome, SendOptions, State};
+use holdfast_protocol::version;
 use holdfast_tests::{
     daemon::Daemon,
     guide::Guide,
     link::{Link, Weather},
-    net::{Net, attached, eventually, test_limits, within},
+    net::{LOOPBACK, Net, attached, eventually, test_limits, within},
     scrape::metric,
 };
+use holdfast_transport::{credentials::Credentials, endpoint};
 
 use crate::support::{next, numbered, receive, receive_texts, send, text};
 
@@ -96,6 +98,22 @@ async fn a_silent_device_is_taken_off_the_list_within_its_deadline() {
     pc.close().await;
     phone.close().await;
     net.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dial_of_which_only_the_end_arrives_does_not_hold_up_the_relays_stop() {
+    let net = Net::start(1).await;
+    let link = Link::start(1, net.relay_address("r1")).await.unwrap();
+    let credentials = Credentials::load(&net.pki.sender("alice/phone")).unwrap();
+    let socket = endpoint::bind_client(LOOPBACK).unwrap();
+    let tls = credentials.client(version::SESSION).unwrap();
+    link.black_hole(true);
+    let dialled = endpoint::dial(&socket, tls, link.addr(), credentials.trust_domain());
+    within("its loss", link.until(|counts| counts.up.dropped > 0)).await;
+    link.black_hole(false);
+    drop(dialled);
+    within("its end", link.until(|counts| counts.up.delivered > 0)).await;
+    within("the stop", net.stop()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

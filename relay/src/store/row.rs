@@ -171,8 +171,9 @@ pub(super) fn collect(rows: &mut Rows, key: &[u8], value: &Bytes) -> Result<(), 
             ));
         }
         RETAINED => {
-            let ((position, _, header), body) =
+            let ((position, lane, header), body) =
                 split::<(u64, Lane, Header)>("retained mail", value)?;
+            check_lane("retained mail", lane, &header)?;
             rows.retained
                 .push((text::<Key>(rest)?, position, header, body.len()));
         }
@@ -198,15 +199,20 @@ fn message(rest: &[u8], value: &Bytes) -> Result<StoredRow, StoreError> {
         return Err(undecodable("mail", "its key is no place"));
     };
     let (header, body) = split::<Header>("mail", value)?;
-    if header.id.lane != lane {
-        return Err(undecodable("mail", "it stands in the other lane"));
-    }
+    check_lane("mail", lane, &header)?;
     Ok(StoredRow {
         device: name(device)?,
         position,
         header,
         bytes: body.len(),
     })
+}
+
+fn check_lane(kind: &'static str, lane: Lane, header: &Header) -> Result<(), StoreError> {
+    if header.id.lane != lane {
+        return Err(undecodable(kind, "it stands in the other lane"));
+    }
+    Ok(())
 }
 
 fn split_at_zero(rest: &[u8]) -> Result<(&[u8], &[u8]), StoreError> {

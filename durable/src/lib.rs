@@ -23,6 +23,9 @@ mod disk;
 mod engine;
 mod error;
 mod fault;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod generation;
 mod group;
 mod names;

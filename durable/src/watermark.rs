@@ -112,7 +112,7 @@ fn write_new(path: &Path, promise: Promise) -> io::Result<File> {
     Ok(file)
 }
 
-fn encode(promise: Promise) -> [u8; SLOT_BYTES] {
+pub(crate) fn encode(promise: Promise) -> [u8; SLOT_BYTES] {
     let mut record = MAGIC.to_vec();
     for field in [promise.generation, promise.commit] {
         record.extend_from_slice(&field.to_be_bytes());
@@ -124,7 +124,7 @@ fn encode(promise: Promise) -> [u8; SLOT_BYTES] {
     slot
 }
 
-fn decode(slot: &[u8]) -> Option<Promise> {
+pub(crate) fn decode(slot: &[u8]) -> Option<Promise> {
     let (body, rest) = slot.split_at_checked(MAGIC.len() + 2 * size_of::<u64>())?;
     let stored = u32::from_be_bytes(*rest.first_chunk()?);
     let (generation, commit) = body.strip_prefix(MAGIC)?.split_first_chunk()?;

@@ -34,3 +34,6 @@ pub use config::{Config, ConfigError, Limits};
 pub use mail::policy::Strangers;
 pub use relay::{BindError, Relay};
 pub use store::StoreError;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use store::fuzzing;

@@ -4,6 +4,8 @@
 //! for tests of everything else. Both pass [`contract`].
 
 pub(crate) mod durable;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod row;
 pub(crate) mod rows;
 

@@ -56,6 +56,9 @@ mod counter;
 mod dial;
 mod driver;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod receipt;
 mod received;
 mod state;

@@ -180,12 +180,7 @@ impl Changes {
         let mut tails = self.0.open_table(TAILS).map_err(failed)?;
         let seq = tail(&tails, lane)? + 1;
         tails.insert(lane as u8, seq).map_err(failed)?;
-        let record = Record {
-            to: to.clone(),
-            options: options.clone(),
-        };
-        let mut value = postcard::to_allocvec(&record).map_err(failed)?;
-        value.extend_from_slice(body);
+        let value = record(to, options, body)?;
         let mut outbox = self.0.open_table(OUTBOX).map_err(failed)?;
         outbox
             .insert((lane as u8, seq), value.as_slice())
@@ -202,7 +197,7 @@ impl Changes {
 
     /// Sets a mark.
     pub(crate) fn mark(&self, mark: &Mark) -> Result<(), StorageError> {
-        let source = postcard::to_allocvec(&mark.source).map_err(failed)?;
+        let source = encode(&mark.source)?;
         let mut marks = self.0.open_table(MARKS).map_err(failed)?;
         marks.insert(source.as_slice(), mark.seq).map_err(failed)?;
         Ok(())
@@ -243,7 +238,7 @@ impl Changes {
         let table = self.0.open_table(MARKS).map_err(failed)?;
         let marks = table.iter().map_err(failed)?.map(|stored| {
             let (key, seq) = stored.map_err(failed)?;
-            let source: Source = postcard::from_bytes(key.value()).map_err(failed)?;
+            let source: Source = decode(key.value())?;
             let seq = seq.value();
             Ok(Mark { source, seq })
         });
@@ -251,7 +246,7 @@ impl Changes {
     }
 
     fn state<T: Serialize>(&self, fact: &str, value: &T) -> Result<(), StorageError> {
-        let value = postcard::to_allocvec(value).map_err(failed)?;
+        let value = encode(value)?;
         let mut facts = self.0.open_table(FACTS).map_err(failed)?;
         facts.insert(fact, value.as_slice()).map_err(failed)?;
         Ok(())
@@ -262,9 +257,7 @@ impl Changes {
         let Some(value) = facts.get(fact).map_err(failed)? else {
             return Ok(None);
         };
-        postcard::from_bytes(value.value())
-            .map(Some)
-            .map_err(failed)
+        decode(value.value()).map(Some)
     }
 }
 
@@ -273,7 +266,30 @@ fn tail(tails: &impl ReadableTable<u8, u64>, lane: Lane) -> Result<u64, StorageE
     Ok(tail.map_or(0, |tail| tail.value()))
 }
 
-fn entry(seq: u64, value: &[u8]) -> Result<Entry, StorageError> {
+/// A message of the outbox as it is stored.
+pub(crate) fn record(
+    to: &Recipient,
+    options: &Options,
+    body: &[u8],
+) -> Result<Vec<u8>, StorageError> {
+    let mut value = encode(&Record {
+        to: to.clone(),
+        options: options.clone(),
+    })?;
+    value.extend_from_slice(body);
+    Ok(value)
+}
+
+pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, StorageError> {
+    postcard::to_allocvec(value).map_err(failed)
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, StorageError> {
+    postcard::from_bytes(value).map_err(failed)
+}
+
+/// Reads what [`record`] made.
+pub(crate) fn entry(seq: u64, value: &[u8]) -> Result<Entry, StorageError> {
     let (record, body): (Record, &[u8]) = postcard::take_from_bytes(value).map_err(failed)?;
     Ok(Entry {
         seq,

@@ -1,0 +1,36 @@
+//! For the fuzzer: the decoders of what lies on a device's disk. Each decodes, and encodes what
+//! came out.
+
+use holdfast_protocol::message::RelayAddress;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    core::Source,
+    storage::{self, Origin},
+};
+
+/// A message of the outbox: its record, and the body behind it.
+pub fn outbox(value: &[u8]) -> Option<Vec<u8>> {
+    let entry = storage::entry(1, value).ok()?;
+    storage::record(&entry.to, &entry.options, &entry.body).ok()
+}
+
+/// The key of a mark.
+pub fn source(key: &[u8]) -> Option<Vec<u8>> {
+    again::<Source>(key)
+}
+
+/// Whose the storage is.
+pub fn origin(value: &[u8]) -> Option<Vec<u8>> {
+    again::<Origin>(value)
+}
+
+/// The relays of the last allocation.
+pub fn relays(value: &[u8]) -> Option<Vec<u8>> {
+    again::<Vec<RelayAddress>>(value)
+}
+
+fn again<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Option<Vec<u8>> {
+    let value: T = storage::decode(bytes).ok()?;
+    storage::encode(&value).ok()
+}

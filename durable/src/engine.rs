@@ -16,7 +16,7 @@ use crate::names;
 
 /// How much of the log sled fills before it goes on elsewhere, in bytes. The largest it can be at
 /// little cost in memory: a page over a quarter of it would go to a file that no sync covers.
-const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
+pub(crate) const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 /// How often sled writes what nobody waits for, and collects garbage, in milliseconds.
 const FLUSH_EVERY_MS: u64 = 500;
 

@@ -96,11 +96,11 @@ pub enum OpenError {
     },
 }
 
-/// What to do about a store that is damaged. `recover` never touches it.
+/// What to do about a store that is damaged. [`recover`](crate::recover) never touches it.
 const WAY_OUT: &str = "restore it from a backup, or recover what is left into a new store";
 
 impl OpenError {
-    /// Whether the store itself is at fault, so that `recover` is a way out.
+    /// Whether the store itself is at fault, so that [`recover`](crate::recover) is a way out.
     #[must_use]
     pub fn is_damage(&self) -> bool {
         match self {

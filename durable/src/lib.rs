@@ -10,6 +10,8 @@
 //! - what is read is what was written, or an error; large values never leave sled's log ([`value`],
 //!   [`rows`]).
 //!
+//! - what is left of a damaged store can be had ([`recover`]).
+//!
 //! Start reading at [`Db`]. Nothing here knows what the rows mean.
 
 mod barrier;
@@ -28,11 +30,14 @@ mod fault;
 pub mod fuzzing;
 mod generation;
 mod group;
+mod log;
 mod names;
 mod opening;
 mod queue;
 mod readers;
+mod recovery;
 mod rows;
+mod salvage;
 mod scan;
 mod store;
 mod value;
@@ -44,5 +49,6 @@ pub use compaction::Compaction;
 pub use db::{Db, Options};
 pub use disk::Space;
 pub use error::{CloseError, Closed, Damage, OpenError, ReadError};
+pub use recovery::{RecoverError, Report, examine, recover};
 pub use scan::Scan;
 pub use store::{Done, RowsInOrder, Store};

@@ -94,7 +94,8 @@ impl ChunkSet {
         })
     }
 
-    fn count(self) -> usize {
+    /// How many chunks there are.
+    pub(crate) fn count(self) -> usize {
         usize::try_from(self.len.div_ceil(CHUNK_BYTES as u64)).unwrap_or(usize::MAX)
     }
 
@@ -172,7 +173,7 @@ fn assemble(tree: &Tree, head: &[u8], row: &[u8]) -> Result<Assembled, ReadError
 }
 
 /// The payload of a row that must hold its value itself.
-fn whole<'a>(key: &[u8], row: &'a [u8]) -> Result<&'a [u8], Damage> {
+pub(crate) fn whole<'a>(key: &[u8], row: &'a [u8]) -> Result<&'a [u8], Damage> {
     match Framed::decode(key, row)? {
         Framed::Whole(payload) => Ok(payload),
         Framed::Chunked(payload) => Err(Damage::Short { len: payload.len() }),

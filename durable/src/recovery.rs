@@ -1,0 +1,251 @@
+//! What is left of a damaged store, in a new one.
+//!
+//! The damaged store is only read, and not by sled, which writes whenever it opens something. A key
+//! is salvaged when its row, and each piece of a large value, is what was once written. What the
+//! newest commit says must be there tells how much is not.
+
+use std::fs;
+use std::io;
+use std::mem;
+use std::path::{Path, PathBuf};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::batch::Batch;
+use crate::census::Census;
+use crate::db::{Db, Options};
+use crate::error::{CloseError, Closed, Damage, OpenError};
+use crate::generation::Generation;
+use crate::opening;
+use crate::rows::{self, ChunkSet};
+use crate::salvage::Salvage;
+use crate::value;
+use crate::watermark;
+
+/// How much is committed at once to the new store, in bytes.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+/// What was found in a damaged store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// How many keys were salvaged.
+    pub salvaged: u64,
+    /// How many keys there should be, where the newest commit can be read.
+    pub expected: Option<u64>,
+    /// The newest commit found, and the newest that is known to have been on the disk; the second
+    /// is not known where the file that says so is gone or damaged.
+    pub commits: (u64, Option<u64>),
+    /// Keys of which something is left, but not enough, in order.
+    pub damaged: Vec<Bytes>,
+    /// Whether all that was ever answered is salvaged as it was last, and nothing else. Where not,
+    /// keys that were deleted may have come back, and older values of others.
+    pub complete: bool,
+}
+
+/// Why nothing was recovered. The damaged store is as it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecoverError {
+    /// Somebody has the store open, or it cannot be looked at.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// There is no log to recover anything from.
+    #[error("{} holds no store: there is no log in it", dir.display())]
+    NoStore {
+        /// Where one was looked for.
+        dir: PathBuf,
+    },
+    /// The new store's place is taken.
+    #[error("{} is there already; name a directory that is not", dir.display())]
+    Taken {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The damaged store cannot be read.
+    #[error("cannot read {}: {reason}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// In the system's words.
+        reason: io::Error,
+    },
+    /// The new store was closed before everything was in it.
+    #[error(transparent)]
+    Closed(#[from] Closed),
+    /// The new store was not closed as it should be.
+    #[error(transparent)]
+    Close(#[from] CloseError),
+}
+
+/// Finds out what [`recover`] would salvage, and hands each key and value to `salvaged`, in order of
+/// keys. Writes nothing.
+///
+/// # Errors
+/// When the store is in use or cannot be read, and those of `salvaged`.
+pub fn examine(
+    dir: &Path,
+    mut salvaged: impl FnMut(&[u8], Bytes) -> Result<(), RecoverError>,
+) -> Result<Report, RecoverError> {
+    if !dir.is_dir() {
+        let dir = dir.to_owned();
+        return Err(RecoverError::NoStore { dir });
+    }
+    let _lock = opening::lock(dir)?;
+    let promised = watermark::read(dir).ok().flatten();
+    let (log, mut salvage) = choose(dir, promised.map(|promise| promise.generation))?;
+    let unreadable = |reason| RecoverError::Read {
+        path: log.clone(),
+        reason,
+    };
+    let expected = salvage.census().map_err(unreadable)?;
+    let mut report = Report {
+        expected: expected.map(|census| census.keys),
+        commits: (
+            expected.map_or(0, |census| census.commit),
+            promised.map(|promise| promise.commit),
+        ),
+        ..Report::default()
+    };
+    let mut counted = Census::default();
+    let keys: Vec<_> = salvage
+        .keys()
+        .filter(|key| rows::is_head(key))
+        .cloned()
+        .collect();
+    for head in keys {
+        match assemble(&mut salvage, &head, &mut counted).map_err(unreadable)? {
+            Ok(value) => salvaged(rows::user_key(&head), value)?,
+            Err(_) => report.damaged.push(key_of(&head)),
+        }
+    }
+    report.salvaged = counted.keys;
+    report
+        .damaged
+        .extend(salvage.damaged().map(|head| key_of(head)));
+    report.damaged.sort();
+    report.complete = is_complete(&report, expected, counted);
+    Ok(report)
+}
+
+/// Salvages what is left of the store in `dir` into a new one in the directory `into`, which must
+/// not be there yet. `dir` is only read.
+///
+/// # Errors
+/// When the store is in use or cannot be read, or the new one cannot be written.
+pub fn recover(dir: &Path, into: &Path) -> Result<Report, RecoverError> {
+    if into.exists() {
+        let dir = into.to_owned();
+        return Err(RecoverError::Taken { dir });
+    }
+    let salvaged = salvage_into(dir, into);
+    if salvaged.is_err() {
+        // What is not whole must not be taken for the store; that it failed is the news.
+        let _half_left = fs::remove_dir_all(into);
+    }
+    salvaged
+}
+
+fn salvage_into(dir: &Path, into: &Path) -> Result<Report, RecoverError> {
+    let new = Db::open(into, Options::default())?;
+    let (mut batch, mut bytes) = (Batch::new(), 0);
+    let report = examine(dir, |key, value| {
+        bytes += value.len();
+        batch.put(key, value);
+        if bytes >= BATCH_BYTES {
+            new.commit_blocking(mem::take(&mut batch))?;
+            bytes = 0;
+        }
+        Ok(())
+    })?;
+    new.commit_blocking(batch)?;
+    new.close()?;
+    Ok(report)
+}
+
+/// The log of the generation that is the store, by the watermark or else by its commits, with what
+/// is in it.
+fn choose(dir: &Path, promised: Option<u64>) -> Result<(PathBuf, Salvage), RecoverError> {
+    let mut newest: Option<(u64, PathBuf, Salvage)> = None;
+    for generation in Generation::all(dir)? {
+        let path = generation.log();
+        if !path.exists() {
+            continue;
+        }
+        let read = || {
+            let mut salvage = Salvage::of(&path)?;
+            let census = salvage.census()?;
+            Ok((census.map_or(0, |census| census.commit), salvage))
+        };
+        let unreadable = |reason| RecoverError::Read {
+            path: path.clone(),
+            reason,
+        };
+        let (commit, salvage) = read().map_err(unreadable)?;
+        if promised == Some(generation.number()) {
+            return Ok((path, salvage));
+        }
+        // Of two with the same commit the newer one is half a copy.
+        if newest.as_ref().is_none_or(|(best, ..)| commit > *best) {
+            newest = Some((commit, path, salvage));
+        }
+    }
+    let dir = dir.to_owned();
+    let (_, path, salvage) = newest.ok_or(RecoverError::NoStore { dir })?;
+    Ok((path, salvage))
+}
+
+/// The value of a head, with its pieces, if all are there; counts them.
+fn assemble(
+    salvage: &mut Salvage,
+    head: &[u8],
+    counted: &mut Census,
+) -> io::Result<Result<Bytes, Damage>> {
+    let Some(row) = salvage.row(head)? else {
+        return Ok(Err(Damage::MissingChunk(0)));
+    };
+    let (value, share) = match rows::chunks_of(head, &row) {
+        Ok(None) => {
+            let whole = rows::whole(head, &row).map(Bytes::copy_from_slice);
+            (whole, value::share(head, &row))
+        }
+        Ok(Some(set)) => {
+            let share = value::share(head, &row).and(set.share);
+            (join(salvage, set)?, share)
+        }
+        Err(damage) => return Ok(Err(damage)),
+    };
+    if value.is_ok() {
+        counted.add(share);
+    }
+    Ok(value)
+}
+
+fn join(salvage: &mut Salvage, set: ChunkSet) -> io::Result<Result<Bytes, Damage>> {
+    let mut value = BytesMut::new();
+    for (index, key) in (0..).zip(set.rows()) {
+        let Some(row) = salvage.row(&key)? else {
+            return Ok(Err(Damage::MissingChunk(index)));
+        };
+        match rows::whole(&key, &row) {
+            Ok(chunk) => value.extend_from_slice(chunk),
+            Err(damage) => return Ok(Err(damage)),
+        }
+    }
+    let (announced, found) = (set.len, value.len() as u64);
+    if announced != found {
+        return Ok(Err(Damage::Length { announced, found }));
+    }
+    Ok(Ok(value.freeze()))
+}
+
+/// Whether the rows are those of the newest commit that was promised.
+fn is_complete(report: &Report, expected: Option<Census>, counted: Census) -> bool {
+    let (found, promised) = report.commits;
+    let newest = promised.is_none_or(|promised| found >= promised);
+    newest && expected.unwrap_or_default().agrees_with(&counted)
+}
+
+fn key_of(head: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(rows::user_key(head))
+}

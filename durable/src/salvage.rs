@@ -1,0 +1,249 @@
+//! What rows a damaged log still holds, found without sled and without writing anything.
+//!
+//! The log's messages are gone through in their order. A page that is written whole replaces all
+//! that was known of its range of keys; a change adds or removes one row. So a log without damage
+//! gives exactly the rows of the store. Of a damaged message each row counts that its own checksum
+//! proves right, under the key it says; what that message removed stays.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Bound;
+use std::path::Path;
+
+use crate::census::Census;
+use crate::log::{self, Kind, Message, varint};
+use crate::rows;
+use crate::value::Framed;
+
+/// The rows of a log, each by where it lies.
+pub(crate) struct Salvage {
+    file: File,
+    rows: BTreeMap<Vec<u8>, Place>,
+    /// Rows that are there, but are not what was written, by their keys.
+    damaged: BTreeSet<Vec<u8>>,
+    /// What the keys of each page begin with, where its rows leave it out.
+    prefixes: HashMap<u64, Vec<u8>>,
+    /// Pages that were found whole.
+    whole: HashSet<u64>,
+    /// Changes of pages that were not known by then.
+    unplaced: Vec<Message>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    at: u64,
+    len: usize,
+}
+
+/// A page, or as much of it as can be read.
+struct Page<'b> {
+    low: &'b [u8],
+    high: &'b [u8],
+    prefix: &'b [u8],
+    is_leaf: bool,
+    keys: Vec<&'b [u8]>,
+    values: Vec<&'b [u8]>,
+}
+
+impl Salvage {
+    /// Goes through the log at `path`.
+    pub(crate) fn of(path: &Path) -> io::Result<Self> {
+        let messages = log::messages(path)?;
+        let mut salvage = Self {
+            file: File::open(path)?,
+            rows: BTreeMap::new(),
+            damaged: BTreeSet::new(),
+            prefixes: HashMap::new(),
+            whole: HashSet::new(),
+            unplaced: Vec::new(),
+        };
+        for message in &messages {
+            salvage.apply(message)?;
+        }
+        salvage.place_the_rest()?;
+        Ok(salvage)
+    }
+
+    /// The keys of all rows, in order.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.rows.keys()
+    }
+
+    /// The keys under which there is something that was not written, and nothing else.
+    pub(crate) fn damaged(&self) -> impl Iterator<Item = &Vec<u8>> {
+        let found = |key: &&Vec<u8>| !self.rows.contains_key(*key);
+        self.damaged.iter().filter(found)
+    }
+
+    /// The row of a key.
+    pub(crate) fn row(&mut self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        let place = self.rows.get(key).copied();
+        place.map(|place| self.read(place)).transpose()
+    }
+
+    /// What the newest commit in the log says must be there.
+    pub(crate) fn census(&mut self) -> io::Result<Option<Census>> {
+        let (key, _) = rows::census_row(&Census::default());
+        let row = self.row(&key)?;
+        Ok(row.and_then(|row| match Framed::decode(&key, &row) {
+            Ok(Framed::Whole(payload)) => Census::decode(payload).ok(),
+            _ => None,
+        }))
+    }
+
+    fn apply(&mut self, message: &Message) -> io::Result<()> {
+        if message.kind == Kind::Other {
+            return Ok(());
+        }
+        let body = self.read(Place {
+            at: message.body,
+            len: message.len,
+        })?;
+        match message.kind {
+            Kind::Node => self.apply_page(message, &body),
+            _ => self.apply_change(message, &body),
+        }
+        Ok(())
+    }
+
+    fn apply_page(&mut self, message: &Message, body: &[u8]) {
+        let Some(page) = page(body) else {
+            return;
+        };
+        if !page.is_leaf {
+            return;
+        }
+        self.prefixes.insert(message.page, page.prefix.to_vec());
+        if message.sound {
+            self.whole.insert(message.page);
+            self.forget(page.low, page.high);
+        }
+        for (suffix, row) in page.keys.iter().zip(&page.values) {
+            let key = [page.prefix, suffix].concat();
+            self.found(key, row, message.body + offset(body, row));
+        }
+    }
+
+    fn apply_change(&mut self, message: &Message, body: &[u8]) {
+        let Some(prefix) = self.prefixes.get(&message.page) else {
+            return self.unplaced.push(*message);
+        };
+        match change(body) {
+            Some((suffix, Some(row))) => {
+                let key = [prefix, suffix].concat();
+                self.found(key, row, message.body + offset(body, row));
+            }
+            Some((suffix, None)) if message.sound => {
+                let key = [prefix, suffix].concat();
+                self.rows.remove(&key);
+            }
+            _ => {}
+        }
+    }
+
+    /// Changes of pages that never come whole, because what they change is damaged. The checksum
+    /// tells which of all prefixes is the right one.
+    fn place_the_rest(&mut self) -> io::Result<()> {
+        let unplaced = std::mem::take(&mut self.unplaced);
+        let known: BTreeSet<_> = self.prefixes.values().cloned().collect();
+        for message in unplaced {
+            if self.whole.contains(&message.page) {
+                continue;
+            }
+            let body = self.read(Place {
+                at: message.body,
+                len: message.len,
+            })?;
+            let Some((suffix, Some(row))) = change(&body) else {
+                continue;
+            };
+            let keys = known.iter().map(|prefix| [prefix, suffix].concat());
+            let right = |key: &Vec<u8>| Framed::decode(key, row).is_ok();
+            let key = keys.into_iter().find(right);
+            if let Some(key) = key.filter(|key| !self.rows.contains_key(key)) {
+                self.found(key, row, message.body + offset(&body, row));
+            }
+        }
+        Ok(())
+    }
+
+    fn found(&mut self, key: Vec<u8>, row: &[u8], at: u64) {
+        let len = row.len();
+        match Framed::decode(&key, row) {
+            Ok(_) => drop(self.rows.insert(key, Place { at, len })),
+            Err(_) if rows::is_head(&key) => drop(self.damaged.insert(key)),
+            Err(_) => {}
+        }
+    }
+
+    /// Forgets the keys from `low` to before `high`, or to the end when that is empty.
+    fn forget(&mut self, low: &[u8], high: &[u8]) {
+        let end = match high.is_empty() {
+            true => Bound::Unbounded,
+            false => Bound::Excluded(high),
+        };
+        if !high.is_empty() && high <= low {
+            return;
+        }
+        let range = self.rows.range::<[u8], _>((Bound::Included(low), end));
+        let keys: Vec<_> = range.map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            self.rows.remove(&key);
+        }
+    }
+
+    fn read(&mut self, place: Place) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; place.len];
+        self.file.seek(SeekFrom::Start(place.at))?;
+        self.file.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// Reads `next, merging child, merging, prefix length, low, high, kind, count, keys, values`. Where
+/// that makes no sense any more, it ends.
+fn page(mut body: &[u8]) -> Option<Page<'_>> {
+    let body = &mut body;
+    let (_next, _merging_child) = (varint(body)?, varint(body)?);
+    let [_merging, prefix_len] = *body.split_off(..2)? else {
+        return None;
+    };
+    let (low, high) = (bytes(body)?, bytes(body)?);
+    let is_leaf = *body.split_off_first()? == 0;
+    let count = usize::try_from(varint(body)?).ok()?;
+    let keys = take(body, count);
+    let values = take(body, keys.len());
+    Some(Page {
+        low,
+        high,
+        prefix: low.get(..usize::from(prefix_len))?,
+        is_leaf,
+        keys,
+        values,
+    })
+}
+
+/// The key and the new row of a change; no row where it is removed.
+fn change(mut body: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
+    let body = &mut body;
+    match body.split_off_first()? {
+        0 => Some((bytes(body)?, Some(bytes(body)?))),
+        1 => Some((bytes(body)?, None)),
+        _ => None,
+    }
+}
+
+fn take<'b>(body: &mut &'b [u8], count: usize) -> Vec<&'b [u8]> {
+    std::iter::from_fn(|| bytes(body)).take(count).collect()
+}
+
+fn bytes<'b>(body: &mut &'b [u8]) -> Option<&'b [u8]> {
+    let len = usize::try_from(varint(body)?).ok()?;
+    body.split_off(..len)
+}
+
+/// Where in `whole` its `part` begins.
+fn offset(whole: &[u8], part: &[u8]) -> u64 {
+    (part.as_ptr().addr() - whole.as_ptr().addr()) as u64
+}

@@ -1,14 +1,25 @@
-//! What a relay decides, without I/O: time is passed in, bytes go in and come out.
+//! A relay without I/O: for whoever embeds one, and for the simulator.
 //!
-//! - [`request`]: what sessions and links ask of the router;
-//! - [`end`]: one end of a connection, without the connection;
-//! - [`link`]: both ends of a link between relays; [`links`]: those that this relay dials;
-//! - [`router`]: one message: forward it, store it, or pass it on;
-//! - [`session`]: the relay's side of a session.
+//! Time is passed in, bytes go in and come out, rows are kept by a [`Store`] of the caller's. Start
+//! reading at [`Relay`]. What it is put together from is driven by the daemon's tasks, too:
+//!
+//! - `request`: what sessions and links ask of the router;
+//! - `end`: one end of a connection, without the connection;
+//! - `link`: both ends of a link between relays; `links`: those that this relay dials;
+//! - `router`: one message: forward it, store it, or pass it on;
+//! - `session`: the relay's side of a session;
+//! - `tenancy`: what the allocator is told and asked.
 
 pub(crate) mod end;
 pub(crate) mod link;
 pub(crate) mod links;
+mod relay;
 pub(crate) mod request;
 pub(crate) mod router;
 pub(crate) mod session;
+pub(crate) mod tenancy;
+
+pub use holdfast_durable::{Batch, Store};
+
+pub use self::relay::{Conn, Output, Relay, Settings};
+pub use crate::mail::{desk::Moment, policy::Rules, room::Load};

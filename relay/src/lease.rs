@@ -1,18 +1,15 @@
-//! The relay's side of its conversation with the allocator: keeps the lease, and asks where
-//! accounts are at home.
+//! Carries the relay's conversation with the allocator; what is said is the
+//! [`tenancy`](crate::core::tenancy)'s.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use holdfast_protocol::{
-    allocation::{Allocation, Lease, Leased, Locate},
+    allocation::{Allocation, Leased, Locate},
     close::{CloseCode, Violation},
+    frame::Header,
     id::{Identity, Name},
     message::RelayAddress,
+    time::Time,
 };
 use holdfast_transport::{
     Ending,
@@ -27,23 +24,21 @@ use quinn::{Connection, Endpoint};
 use tokio::{
     sync::watch,
     task::JoinSet,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{sleep, sleep_until, timeout},
 };
 
 use crate::{
     clock::Clock,
-    core::{links::Links, router::Router},
+    core::{
+        links::Links,
+        router::Router,
+        tenancy::{PAUSE, Question, Tenancy},
+    },
     metrics::Metrics,
 };
 
 /// How long one allocator is tried, and how long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Before the next allocator is tried.
-const PAUSE: Duration = Duration::from_millis(500);
-
-/// How many homes are asked for at a time.
-const MAX_ASKING: usize = 64;
 
 /// What the allocator is told, and who is told what it says.
 pub(crate) struct Keeper {
@@ -55,12 +50,8 @@ pub(crate) struct Keeper {
     pub(crate) credentials: Arc<LiveCredentials>,
     /// The allocators, in the order in which they are tried.
     pub(crate) allocators: Vec<SocketAddr>,
-    /// Which run of the relay this is.
-    pub(crate) boot: u64,
-    /// Where the relay can be reached.
-    pub(crate) addresses: Vec<SocketAddr>,
-    /// Its share of accounts.
-    pub(crate) capacity: u32,
+    /// What it is told and asked.
+    pub(crate) tenancy: Tenancy,
     /// How many sessions there are.
     pub(crate) metrics: Arc<Metrics>,
     /// Waits for homes.
@@ -77,19 +68,19 @@ pub(crate) struct Keeper {
     pub(crate) given_up: watch::Sender<bool>,
 }
 
-/// What came of asking for a home.
-type Found = (Name, Result<Allocation, ExchangeError>);
+/// What came of asking.
+enum Answer {
+    Lease(Result<Leased, ExchangeError>),
+    Locate(Name, Result<Allocation, ExchangeError>),
+}
 
 impl Keeper {
     /// Keeps the lease for ever, with whichever allocator answers.
     pub(crate) async fn run(mut self) {
-        let mut unknown = Unknown::default();
         for turn in 0.. {
             let address = self.allocators[turn % self.allocators.len()];
             let ending = match self.connect(address).await {
-                Ok((connection, _admission)) => {
-                    self.keep(&connection, &mut unknown).await.to_string()
-                }
+                Ok((connection, _admission)) => self.keep(&connection).await.to_string(),
                 Err(ending) => ending.to_string(),
             };
             tracing::warn!(%address, ending, "no lease: devices may not be told of this relay");
@@ -115,24 +106,24 @@ impl Keeper {
         Err(Ending::Lost(refused.what))
     }
 
-    /// Renews the lease at a third of its term, and asks for homes meanwhile.
-    async fn keep(&mut self, connection: &Connection, unknown: &mut Unknown) -> ExchangeError {
-        let (asks, mut asking) = (self.router.asking(), JoinSet::new());
-        unknown.ask_all_again();
-        let mut renewal = Instant::now();
+    /// Asks whatever there is to ask, until the connection ends.
+    async fn keep(&mut self, connection: &Connection) -> ExchangeError {
+        let (asks, mut answers) = (self.router.asking(), JoinSet::new());
+        self.tenancy.reconnected();
         loop {
-            unknown.ask(connection, &mut asking);
+            self.tenancy.want(self.router.take_asks());
+            let sessions = u32::try_from(self.metrics.sessions.get()).unwrap_or(0);
+            while let Some(question) = self.tenancy.poll(self.clock.time(), sessions) {
+                answers.spawn(ask(connection.clone(), question));
+            }
             let kept = tokio::select! {
-                () = sleep_until(renewal) => self.renew(connection).await.map(|at| renewal = at),
-                () = asks.rung() => {
-                    unknown.add(self.router.take_asks());
+                () = asks.rung() => Ok(()),
+                () = due(self.clock, self.tenancy.deadline()) => Ok(()),
+                Ok(()) = self.draining.changed() => {
+                    self.tenancy.drain();
                     Ok(())
                 }
-                Ok(()) = self.draining.changed() => {
-                    self.renew(connection).await.map(|at| renewal = at)
-                }
-                Some(Ok(found)) = asking.join_next() => self.found(unknown, found),
-                () = unknown.pause_is_over() => Ok(()),
+                Some(Ok(answer)) = answers.join_next() => self.take(answer),
             };
             if let Err(error) = kept {
                 return error;
@@ -140,60 +131,33 @@ impl Keeper {
         }
     }
 
-    async fn renew(&self, connection: &Connection) -> Result<Instant, ExchangeError> {
-        let draining = *self.draining.borrow();
-        let lease = Lease {
-            boot: self.boot,
-            addresses: self.addresses.clone(),
-            capacity: self.capacity,
-            sessions: u32::try_from(self.metrics.sessions.get()).unwrap_or(0),
-            draining,
-        };
-        let asked = timeout(TIMEOUT, exchange::ask::<_, Leased>(connection, &lease));
-        let leased = asked
-            .await
-            .map_err(|_| Ending::Lost("it did not answer".to_owned()))??;
-        tracing::debug!(
-            valid_ms = leased.valid_ms,
-            others = leased.others.len(),
-            "leased"
-        );
-        leased
-            .others
-            .iter()
-            .for_each(|relay| self.links.update(relay));
-        *self.others.lock() = leased.others;
-        if draining {
-            self.given_up.send_replace(true);
-        }
-        Ok(Instant::now() + Duration::from_millis(leased.valid_ms.into()) / 3)
-    }
-
-    fn found(&self, unknown: &mut Unknown, (account, answer): Found) -> Result<(), ExchangeError> {
-        match answer? {
-            Allocation::Relays {
-                home: Some(home),
-                relays,
-            } => {
-                unknown.remove(&account);
-                let known = relays.into_iter().find(|relay| relay.name == home);
-                let home = known.unwrap_or(RelayAddress {
-                    name: home,
-                    addresses: Vec::new(),
-                });
-                if let Err(error) = self.router.found(self.clock.now(), &account, &home) {
-                    tracing::error!(%account, %error, "mail for an account could not be routed");
-                }
-            }
-            Allocation::NoRelay { retry_after_ms } => {
-                unknown.pause(account, Duration::from_millis(retry_after_ms.into()));
-            }
-            Allocation::Relays { home: None, .. } | Allocation::Denied => {
-                tracing::error!(%account, "the allocator does not tell where an account is");
-                unknown.pause(account, PAUSE);
-            }
+    fn take(&mut self, answer: Answer) -> Result<(), ExchangeError> {
+        match answer {
+            Answer::Lease(answer) => self.leased(answer?),
+            Answer::Locate(account, answer) => self.located(&account, answer?),
         }
         Ok(())
+    }
+
+    fn leased(&mut self, leased: Leased) {
+        let others = leased.others.len();
+        tracing::debug!(valid_ms = leased.valid_ms, others, "leased");
+        if self.tenancy.leased(self.clock.time(), &leased) {
+            self.given_up.send_replace(true);
+        }
+        let others = leased.others;
+        others.iter().for_each(|relay| self.links.update(relay));
+        *self.others.lock() = others;
+    }
+
+    fn located(&mut self, account: &Name, answer: Allocation) {
+        let now = self.clock.now();
+        let Some(home) = self.tenancy.located(now.time, account, Some(answer)) else {
+            return;
+        };
+        if let Err(error) = self.router.found(now, account, &home) {
+            tracing::error!(%account, %error, "mail for an account could not be routed");
+        }
     }
 }
 
@@ -207,69 +171,30 @@ fn is_allocator(identity: Identity) -> Result<(), Violation> {
     }
 }
 
-/// Accounts whose homes are not known yet.
-#[derive(Default)]
-struct Unknown {
-    /// To be asked now.
-    next: BTreeSet<Name>,
-    /// Asked, and not answered.
-    asked: BTreeSet<Name>,
-    /// To be asked later.
-    paused: BTreeMap<Name, Instant>,
+async fn ask(connection: Connection, question: Question) -> Answer {
+    match question {
+        Question::Lease(lease) => Answer::Lease(exchange(&connection, &lease).await),
+        Question::Locate(account) => {
+            let locate = Locate {
+                account: Some(account.clone()),
+            };
+            Answer::Locate(account, exchange(&connection, &locate).await)
+        }
+    }
 }
 
-impl Unknown {
-    fn add(&mut self, names: Vec<Name>) {
-        self.next.extend(names);
-    }
+async fn exchange<Q: Header, A: Header>(
+    connection: &Connection,
+    question: &Q,
+) -> Result<A, ExchangeError> {
+    let answer = timeout(TIMEOUT, exchange::ask(connection, question)).await;
+    answer.unwrap_or_else(|_| Err(Ending::Lost("it did not answer".to_owned()).into()))
+}
 
-    /// The connection is another one: what was asked on the last is asked anew.
-    fn ask_all_again(&mut self) {
-        self.next.append(&mut self.asked);
-    }
-
-    fn ask(&mut self, connection: &Connection, asking: &mut JoinSet<Found>) {
-        while asking.len() < MAX_ASKING
-            && let Some(account) = self.next.pop_first()
-        {
-            self.asked.insert(account.clone());
-            let connection = connection.clone();
-            asking.spawn(async move {
-                let locate = Locate {
-                    account: Some(account.clone()),
-                };
-                let answer = timeout(TIMEOUT, exchange::ask(&connection, &locate)).await;
-                let late = || Ending::Lost("it did not answer".to_owned()).into();
-                (account, answer.unwrap_or_else(|_| Err(late())))
-            });
-        }
-    }
-
-    fn remove(&mut self, account: &Name) {
-        self.asked.remove(account);
-    }
-
-    fn pause(&mut self, account: Name, span: Duration) {
-        self.asked.remove(&account);
-        self.paused.insert(account, Instant::now() + span);
-    }
-
-    /// Waits until a paused account is to be asked again; for ever, if there is none.
-    async fn pause_is_over(&mut self) {
-        let Some(at) = self.paused.values().min().copied() else {
-            return std::future::pending().await;
-        };
-        sleep_until(at).await;
-        let now = Instant::now();
-        let over: Vec<Name> = self
-            .paused
-            .iter()
-            .filter(|(_, at)| **at <= now)
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in over {
-            self.paused.remove(&name);
-            self.next.insert(name);
-        }
+/// Waits until a moment; for ever, if there is none.
+async fn due(clock: Clock, at: Option<Time>) {
+    match at {
+        Some(at) => sleep_until(clock.instant(at)).await,
+        None => std::future::pending().await,
     }
 }

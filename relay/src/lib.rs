@@ -19,7 +19,7 @@ mod bell;
 mod clock;
 mod config;
 mod connection;
-mod core;
+pub mod core;
 pub mod daemon;
 mod lease;
 mod mail;

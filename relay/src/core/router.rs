@@ -294,6 +294,20 @@ impl Router {
         done
     }
 
+    /// The devices of an account that are on the list, if it is at home here.
+    pub(crate) fn online(&self, account: &Name) -> Vec<Name> {
+        let mut state = self.0.state.lock();
+        let account = state.residents.get_mut(account);
+        account.map_or_else(Vec::new, |account| {
+            account.online_devices().cloned().collect()
+        })
+    }
+
+    /// How many bytes of bodies are held in memory while attached devices are awaited.
+    pub(crate) fn held(&self) -> u64 {
+        self.0.state.lock().held
+    }
+
     /// Rings when there is something to [`work`](Self::work) on, or the deadline has moved closer.
     pub(crate) fn bell(&self) -> Bell {
         self.0.finished.bell.clone()

@@ -205,6 +205,11 @@ impl Account {
         }
     }
 
+    /// The devices that are attached, in the order of their names.
+    pub(crate) fn online_devices(&self) -> impl Iterator<Item = &Name> {
+        self.online.devices()
+    }
+
     /// How many devices are attached.
     pub(crate) fn online(&self) -> usize {
         self.online.len()

@@ -21,11 +21,11 @@ use super::{
 
 /// Now, on the machine's clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Moment {
+pub struct Moment {
     /// For timers: never jumps.
-    pub(crate) time: Time,
+    pub time: Time,
     /// For people: milliseconds since 1970-01-01 UTC.
-    pub(crate) wall_ms: u64,
+    pub wall_ms: u64,
 }
 
 /// Now, on every clock.

@@ -61,6 +61,11 @@ impl Online {
         self.0.get(device).filter(|session| session.id == id)
     }
 
+    /// The devices that are attached, in the order of their names.
+    pub(crate) fn devices(&self) -> impl Iterator<Item = &Name> {
+        self.0.keys()
+    }
+
     /// How many devices are attached.
     pub(crate) fn len(&self) -> usize {
         self.0.len()

@@ -23,29 +23,29 @@ pub enum Strangers {
 
 /// The limits of every mailbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Rules {
+pub struct Rules {
     /// Whether strangers may write.
-    pub(crate) strangers: Strangers,
+    pub strangers: Strangers,
     /// The largest body, in bytes.
-    pub(crate) max_body: usize,
+    pub max_body: usize,
     /// How much may wait for one device.
-    pub(crate) mailbox: Load,
+    pub mailbox: Load,
     /// How much of that may come from one account or service.
-    pub(crate) pair: Load,
+    pub pair: Load,
     /// How many devices an account may have.
-    pub(crate) max_devices: usize,
+    pub max_devices: usize,
     /// How many keys an account may retain.
-    pub(crate) max_retained: usize,
+    pub max_retained: usize,
     /// How many bytes of bodies an account may retain.
-    pub(crate) max_retained_bytes: u64,
+    pub max_retained_bytes: u64,
     /// How long a message may wait if its sender does not say, and at most.
-    pub(crate) max_ttl: Duration,
+    pub max_ttl: Duration,
     /// How many bytes of bodies may be held in memory while attached devices are awaited, in all.
-    pub(crate) max_held_bytes: u64,
+    pub max_held_bytes: u64,
     /// The same, for one device.
-    pub(crate) max_held_bytes_per_device: u64,
+    pub max_held_bytes_per_device: u64,
     /// How many accounts stay in memory although the store knows all of them.
-    pub(crate) max_settled: usize,
+    pub max_settled: usize,
 }
 
 impl Default for Rules {

@@ -12,11 +12,11 @@ use super::policy::{MESSAGE_OVERHEAD, Rules};
 
 /// So much mail, or room for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Load {
+pub struct Load {
     /// Messages.
-    pub(crate) messages: usize,
-    /// Bytes of their bodies, with [`MESSAGE_OVERHEAD`] for each.
-    pub(crate) bytes: u64,
+    pub messages: usize,
+    /// Bytes of their bodies, and 128 more for each.
+    pub bytes: u64,
 }
 
 impl Load {

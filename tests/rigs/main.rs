@@ -11,6 +11,7 @@ use std::process::{Command, Output};
 
 use parking_lot::Mutex;
 
+mod kill;
 mod powercut;
 
 /// Every rig wants the machine for itself.

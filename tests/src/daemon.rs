@@ -1,4 +1,4 @@
-//! A relay as a process of its own, to be killed, frozen and started again.
+//! A daemon as a process of its own, to be killed, frozen and started again.
 
 use std::{
     fmt, fs, mem,
@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use holdfast::CredentialFiles;
 use holdfast_relay::Config;
 use parking_lot::Mutex;
 use tokio::{
@@ -19,14 +20,16 @@ use tokio::{
 
 use crate::net::{PATIENCE, within};
 
-/// A relay's process.
+/// A daemon's process: a relay's, unless said otherwise.
 pub struct Daemon {
     child: Child,
     log: Log,
     address: SocketAddr,
+    /// What it says once it listens.
+    ready: &'static str,
 }
 
-/// Why a relay that was launched does not listen.
+/// Why a daemon that was launched does not listen.
 #[derive(Debug)]
 pub struct NotListening {
     /// How it ended; `None` if it did not within [`PATIENCE`].
@@ -55,10 +58,25 @@ impl Daemon {
     }
 
     /// Starts the program of a command as a relay, and waits for nothing.
-    pub fn launch(mut command: Command, config: &Config) -> Self {
+    pub fn launch(command: Command, config: &Config) -> Self {
+        Self::spawn(command, &write(config), config.listen, "started")
+    }
+
+    /// Starts the program of a command as an allocator, and waits for nothing.
+    pub fn launch_allocator(command: Command, config: &holdfast_allocator::Config) -> Self {
+        let written = write_allocator(config);
+        Self::spawn(command, &written, config.listen, "listening")
+    }
+
+    fn spawn(
+        mut command: Command,
+        config: &Path,
+        address: SocketAddr,
+        ready: &'static str,
+    ) -> Self {
         let mut child = command
             .arg("--config")
-            .arg(write(config))
+            .arg(config)
             .env("NO_COLOR", "1")
             .env("RUST_LOG", "info")
             .stderr(Stdio::piped())
@@ -69,7 +87,8 @@ impl Daemon {
         Self {
             child,
             log,
-            address: config.listen,
+            address,
+            ready,
         }
     }
 
@@ -78,7 +97,7 @@ impl Daemon {
     /// # Errors
     /// [`NotListening`] when it ends instead, or does neither within [`PATIENCE`].
     pub async fn listening(&mut self) -> Result<SocketAddr, NotListening> {
-        let Ok(Some(started)) = timeout(PATIENCE, self.log.next_with("started")).await else {
+        let Ok(Some(started)) = timeout(PATIENCE, self.log.next_with(self.ready)).await else {
             return Err(self.not_listening().await);
         };
         let address = started.split("address=").nth(1).expect("an address");
@@ -214,33 +233,50 @@ async fn read(stderr: ChildStderr, lines: Arc<Mutex<Vec<String>>>, count: watch:
     }
 }
 
-/// Writes a configuration as an operator would.
+/// Writes a relay's configuration as an operator would.
 fn write(config: &Config) -> PathBuf {
-    let quoted = |path: &Path| format!("{:?}", path.display().to_string());
     let addresses: Vec<String> = config
         .allocators
         .iter()
         .map(|a| format!("\"{a}\""))
         .collect();
-    let credentials = &config.credentials;
-    let revoked = credentials
-        .revoked
-        .as_deref()
-        .map_or_else(String::new, |path| format!("revoked = {}\n", quoted(path)));
     let text = format!(
-        "listen = \"{}\"\nadmin = \"127.0.0.1:0\"\ndata = {}\nallocators = [{}]\n\n\
-         [credentials]\ncertificate = {}\nkey = {}\nauthority = {}\n{revoked}\n\
-         [limits]\nping_grace = \"{}ms\"\ndrain = \"{}ms\"\n",
+        "listen = \"{}\"\nadmin = \"127.0.0.1:0\"\ndata = {:?}\nallocators = [{}]\n\n\
+         [limits]\nping_grace = \"{}ms\"\ndrain = \"{}ms\"\nmax_messages = {}\nmax_bytes = {}\n\n{}",
         config.listen,
-        quoted(&config.data),
+        config.data,
         addresses.join(", "),
-        quoted(&credentials.certificate),
-        quoted(&credentials.key),
-        quoted(&credentials.authority),
         config.limits.ping_grace.as_millis(),
         config.limits.drain.as_millis(),
+        config.limits.max_messages,
+        config.limits.max_bytes,
+        credentials(&config.credentials),
     );
     let path = config.data.with_extension("toml");
     fs::write(&path, text).expect("written");
     path
+}
+
+/// The same for an allocator.
+fn write_allocator(config: &holdfast_allocator::Config) -> PathBuf {
+    let text = format!(
+        "listen = \"{}\"\ndata = {:?}\nlease = \"{}ms\"\nretry_after = \"{}ms\"\n\n{}",
+        config.listen,
+        config.data,
+        config.lease.as_millis(),
+        config.retry_after.as_millis(),
+        credentials(&config.credentials),
+    );
+    let path = config.data.with_extension("toml");
+    fs::write(&path, text).expect("written");
+    path
+}
+
+fn credentials(files: &CredentialFiles) -> String {
+    let revoked = files.revoked.as_ref();
+    let revoked = revoked.map_or_else(String::new, |path| format!("revoked = {path:?}\n"));
+    format!(
+        "[credentials]\ncertificate = {:?}\nkey = {:?}\nauthority = {:?}\n{revoked}",
+        files.certificate, files.key, files.authority,
+    )
 }

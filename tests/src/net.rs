@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use holdfast::{Client, Config, PingSchedule, Retry};
+use holdfast::{Client, Config, CredentialFiles, PingSchedule, Retry};
 use holdfast_allocator::Allocator;
 use holdfast_protocol::{
     allocation::{Allocation, Locate},
@@ -96,16 +96,21 @@ impl Net {
 
     /// Starts the allocator, where it was before.
     pub async fn start_allocator(&mut self) {
-        let config = holdfast_allocator::Config {
+        let config = self.allocator_config();
+        let allocator = Allocator::bind(config).await.expect("an allocator");
+        self.allocator_address = allocator.address();
+        self.allocator = Some(allocator);
+    }
+
+    /// What the allocator is started with.
+    pub fn allocator_config(&self) -> holdfast_allocator::Config {
+        holdfast_allocator::Config {
             listen: self.allocator_address,
             credentials: self.pki.allocator(),
             data: self.dir.path().join("allocator"),
             lease: LEASE,
             retry_after: Duration::from_millis(100),
-        };
-        let allocator = Allocator::bind(config).await.expect("an allocator");
-        self.allocator_address = allocator.address();
-        self.allocator = Some(allocator);
+        }
     }
 
     /// Stops the allocator.
@@ -189,16 +194,7 @@ impl Net {
 
     /// What a device or service is started with.
     pub fn config(&self, name: &str) -> Config {
-        Config {
-            pings: quick_pings(),
-            retry: Retry {
-                base: Duration::from_millis(20),
-                cap: Duration::from_millis(200),
-                seed: Some(1),
-            },
-            dial_timeout: Duration::from_secs(1),
-            ..Config::new(self.pki.sender(name), vec![self.allocator_address])
-        }
+        client_config(self.pki.sender(name), self.allocator_address)
     }
 
     /// The same, with its memory on the disk.
@@ -249,6 +245,20 @@ pub fn quick_pings() -> PingSchedule {
         interval: Duration::from_millis(500),
         timeout: Duration::from_millis(200),
         attempts: 3,
+    }
+}
+
+/// What a device or service is started with that notices soon what goes wrong, and tries again soon.
+pub fn client_config(credentials: CredentialFiles, allocator: SocketAddr) -> Config {
+    Config {
+        pings: quick_pings(),
+        retry: Retry {
+            base: Duration::from_millis(20),
+            cap: Duration::from_millis(200),
+            seed: Some(1),
+        },
+        dial_timeout: Duration::from_secs(1),
+        ..Config::new(credentials, vec![allocator])
     }
 }
 

@@ -3,16 +3,23 @@
 //!
 //! - [`ledger`]: what was promised and what came: the one book of all rigs;
 //! - [`crowd`]: the load: clients that send all the time, and clients that come to fetch;
-//! - [`role`]: how a rig starts itself again as a relay;
+//! - [`scene`]: an allocator and a crowd, from the first message to the last;
+//! - [`role`]: how a rig starts itself again as a relay, an allocator or a device;
 //! - [`disk`]: a file system of the rig's own, whose power can be cut;
-//! - [`powercut`]: power cuts.
+//! - [`powercut`]: power cuts;
+//! - [`kill`]: kills, of relays, devices and allocators; [`device`] is what a
+//!   killed device was doing, and [`journal`] what is left of it.
 //!
 //! Each rig is a command, `cargo run --release -p holdfast-tests --bin NAME`, and a test of the
 //! ordinary run that runs the command. A seed decides what is sent, to whom, and when the blow falls;
 //! what the machine does meanwhile differs from run to run.
 
 pub mod crowd;
+pub mod device;
 pub mod disk;
+pub mod journal;
+pub mod kill;
 pub mod ledger;
 pub mod powercut;
 pub mod role;
+pub mod scene;

@@ -2,7 +2,7 @@
 
 use std::{future::poll_fn, path::PathBuf, sync::Arc, task::Poll, time::Duration};
 
-use holdfast::{Client, Config, SendOptions};
+use holdfast::{Client, Config, SendOptions, State};
 use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use tokio::{
     sync::{Semaphore, watch},
@@ -17,7 +17,7 @@ use crate::net::Net;
 const WINDOW: usize = 48;
 
 /// A body of the bulk lane, if only just.
-const SMALL_BULK: usize = 17 * 1024;
+pub const SMALL_BULK: usize = 17 * 1024;
 
 /// Somebody who sends.
 pub struct Feeder {
@@ -57,9 +57,9 @@ impl Feeder {
         Self { client, task }
     }
 
-    /// Looks for a relay now.
-    pub fn reconnect(&self) {
-        self.client.reconnect();
+    /// Looks for a relay now, if it has none, or a session with this one, which is another process.
+    pub fn back(&self, relay: &str) {
+        look_again(&self.client, relay);
     }
 
     /// Waits until it has sent the last of each kind to everybody and has every answer, as it does
@@ -175,10 +175,10 @@ impl Reader {
         });
     }
 
-    /// Looks for a relay now, if it is there.
-    pub fn reconnect(&self) {
+    /// As [`Feeder::back`], if it is there.
+    pub fn back(&self, relay: &str) {
         if let Some(reading) = &self.reading {
-            reading.client.reconnect();
+            look_again(&reading.client, relay);
         }
     }
 
@@ -190,6 +190,13 @@ impl Reader {
         reading.enough.send_replace(true);
         reading.task.await.expect("it reads");
         reading.client.close().await;
+    }
+}
+
+fn look_again(client: &Client, relay: &str) {
+    match client.state() {
+        State::Attached { relay: other } if other.as_str() != relay => {}
+        _ => client.reconnect(),
     }
 }
 
@@ -219,7 +226,7 @@ async fn read(client: Client, me: u16, ledger: Arc<Ledger>, mut leaving: watch::
 /// So many of them, at random.
 pub fn some<'a, T>(rng: &mut impl Rng, of: &'a mut [T], count: usize) -> Vec<&'a mut T> {
     let chosen = rand::seq::index::sample(rng, of.len(), count.min(of.len())).into_vec();
-    let chosen_ones = of.iter_mut().enumerate();
-    let chosen_ones = chosen_ones.filter(|(at, _)| chosen.contains(at));
-    chosen_ones.map(|(_, one)| one).collect()
+    let all = of.iter_mut().enumerate();
+    let some = all.filter(|(at, _)| chosen.contains(at));
+    some.map(|(_, one)| one).collect()
 }

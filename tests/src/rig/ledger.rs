@@ -41,10 +41,18 @@ enum Word {
     /// Nothing yet: it is in the outbox.
     #[default]
     None,
+    /// It is in an outbox that survives its owner, and is to arrive.
+    Taken,
     /// It was answered, and is to arrive whatever happens.
     Promised,
     /// It was answered when nothing counted any more: see [`Ledger::darken`].
     Unheard,
+}
+
+impl Word {
+    fn is_owed(self) -> bool {
+        matches!(self, Self::Taken | Self::Promised)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -118,12 +126,22 @@ impl Ledger {
 
     /// The body of a message, entered as one that is about to be sent.
     pub fn enter(&self, key: Key, len: usize) -> Bytes {
+        self.expect(key, len);
+        body(self.seed, key, len)
+    }
+
+    /// Enters a message that somebody else is about to send.
+    pub fn expect(&self, key: Key, len: usize) {
         let entry = Entry {
             len,
             ..Entry::default()
         };
         self.write(|book| book.entries.insert(key, entry));
-        body(self.seed, key, len)
+    }
+
+    /// Writes down that a message is in an outbox that survives its owner.
+    pub fn taken(&self, key: Key) {
+        self.write(|book| book.answer(key, Word::Taken));
     }
 
     /// Writes down what a sender was told.
@@ -144,11 +162,26 @@ impl Ledger {
         let sent = self.read(recipient, body);
         self.write(|book| match sent {
             Ok(key) => book.arrival(key, lane),
-            Err(what) => {
-                book.verdict.lost += 1;
-                book.complain(what);
-            }
+            Err(what) => book.wrong(what),
         });
+    }
+
+    /// Writes down what another app got, which has looked at it itself.
+    pub fn seen(&self, key: Key, lane: Lane) {
+        self.write(|book| match book.entries.contains_key(&key) {
+            true => book.arrival(key, lane),
+            false => book.wrong(format!("{key:?} came and was never sent")),
+        });
+    }
+
+    /// Writes down that something came that was not sent like that.
+    pub fn wrong(&self, what: String) {
+        self.write(|book| book.wrong(what));
+    }
+
+    /// What bodies follow from.
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// From now on an answer is no promise: its sender may have got it after the lights went out.
@@ -243,17 +276,18 @@ impl Ledger {
 
 impl Book {
     fn missing(&self) -> impl Iterator<Item = &Key> {
-        let missing = |entry: &Entry| entry.word == Word::Promised && entry.arrivals == 0;
+        let missing = |entry: &Entry| entry.word.is_owed() && entry.arrivals == 0;
         let entries = self.entries.iter();
         entries.filter_map(move |(key, entry)| missing(entry).then_some(key))
     }
 
     fn answer(&mut self, key: Key, word: Word) {
         let entry = self.entries.entry(key).or_default();
+        let (owed, due) = (entry.word.is_owed(), word.is_owed());
         entry.word = word;
-        if word == Word::Promised {
-            self.promised += 1;
-            *self.owed.entry(key.recipient).or_default() += usize::from(entry.arrivals == 0);
+        self.promised += usize::from(word == Word::Promised);
+        if due && !owed && entry.arrivals == 0 {
+            *self.owed.entry(key.recipient).or_default() += 1;
         }
     }
 
@@ -264,11 +298,16 @@ impl Book {
             self.verdict.twice += 1;
             return self.complain(format!("{key:?} came again"));
         }
-        if entry.word == Word::Promised {
+        if entry.word.is_owed() {
             *self.owed.entry(key.recipient).or_default() -= 1;
         }
         self.arrived += 1;
         self.in_order(key, lane);
+    }
+
+    fn wrong(&mut self, what: String) {
+        self.verdict.lost += 1;
+        self.complain(what);
     }
 
     fn in_order(&mut self, key: Key, lane: Lane) {
@@ -289,7 +328,7 @@ impl Book {
 }
 
 /// What a message of this key and length says.
-fn body(seed: u64, key: Key, len: usize) -> Bytes {
+pub fn body(seed: u64, key: Key, len: usize) -> Bytes {
     let mut body = vec![0; len.max(HEADER)];
     let own = u64::from(key.number) << 32 | u64::from(key.sender) << 16 | u64::from(key.recipient);
     SmallRng::seed_from_u64(seed ^ own).fill_bytes(&mut body[HEADER..]);

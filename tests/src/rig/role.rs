@@ -1,17 +1,27 @@
-//! How a rig starts itself again as a relay: one program to build, and the relay in it is the same
-//! code that `holdfast-relay` is made from.
+//! How a rig starts itself again as a relay, an allocator or a device: one program to build, and the
+//! daemons in it are the same code that `holdfast-relay` and `holdfast-allocator` are made from.
 
 use std::{
     env,
+    error::Error,
     path::{Path, PathBuf},
     process::{Command as Blocking, ExitCode},
 };
 
+use holdfast_allocator::Allocator;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use tokio::process::Command;
 
+use super::device;
+
 /// The name under which it is a relay.
 const RELAY: &str = "holdfast-relay";
+
+/// The name under which it is an allocator.
+const ALLOCATOR: &str = "holdfast-allocator";
+
+/// The name under which it is a device.
+const DEVICE: &str = "device-under-test";
 
 /// A program that is a relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,16 +65,52 @@ impl Program {
     }
 }
 
+/// A command that starts an allocator; a configuration has to be added.
+pub fn allocator() -> Command {
+    own(ALLOCATOR)
+}
+
+/// A command that starts a device.
+pub fn device(arguments: &device::Arguments) -> Command {
+    let mut command = own(DEVICE);
+    command.args(arguments.words());
+    command
+}
+
 /// To be called first thing in `main`: plays the part under whose name the program was started, and
 /// says how that ended; `None` if it was started under its own.
 pub fn play() -> Option<ExitCode> {
     let name = env::args_os().next()?;
-    let name = Path::new(&name).file_name()?.to_str()?.to_owned();
-    if name != RELAY {
-        return None;
-    }
+    let part = match Path::new(&name).file_name()?.to_str()? {
+        RELAY => holdfast_relay::daemon::main,
+        ALLOCATOR => allocate,
+        DEVICE => device::main,
+        _ => return None,
+    };
     follow_parent();
-    Some(holdfast_relay::daemon::main())
+    Some(part())
+}
+
+/// Is an allocator until it is killed. The command of that name is no library.
+#[allow(
+    clippy::print_stderr,
+    reason = "where the rig looks for a daemon's log"
+)]
+#[tokio::main]
+async fn allocate() -> ExitCode {
+    let path = env::args_os().nth(2).expect("--config FILE");
+    let bound = async {
+        let config = holdfast_allocator::Config::load(Path::new(&path))?;
+        Ok::<_, Box<dyn Error>>(Allocator::bind(config).await?)
+    };
+    match bound.await {
+        Ok(mut allocator) => {
+            eprintln!("listening address={}", allocator.address());
+            allocator.failed().await;
+        }
+        Err(error) => eprintln!("{error}"),
+    }
+    ExitCode::FAILURE
 }
 
 /// This program, under another name.

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use holdfast_durable::{Db, Options};
 use holdfast_protocol::{close::CloseCode, id::Identity, version};
 use holdfast_transport::{
     credentials::CredentialError,
@@ -73,6 +74,7 @@ pub enum BindError {
 pub struct Allocator {
     address: SocketAddr,
     port: Port,
+    store: Db,
     desk: Arc<Desk>,
     /// The one task that accepts; it owns those of the connections.
     acceptor: JoinSet<()>,
@@ -93,7 +95,7 @@ impl Allocator {
         config.check()?;
         let credentials = credentials(&config)?;
         let keys = EndpointKeys::load_or_create(&config.data.join(KEYS))?;
-        let registry = open(&config).await?;
+        let (store, registry) = open(&config).await?;
         let tls = credentials.server();
         let port = port::bind(config.listen, tls, Requests::Exchanges, &keys)
             .and_then(|port| Ok((port.endpoint().local_addr()?, port)));
@@ -121,6 +123,7 @@ impl Allocator {
         Ok(Self {
             address,
             port,
+            store,
             desk,
             acceptor,
             renewal,
@@ -167,8 +170,7 @@ impl Allocator {
         while self.acceptor.join_next().await.is_some() {}
         self.renewal.shutdown().await;
         self.port.release().await;
-        let desk = self.desk.clone();
-        match spawn_blocking(move || desk.registry.close()).await {
+        match spawn_blocking(move || self.store.close()).await {
             Ok(Ok(())) => tracing::info!("stopped"),
             Ok(Err(error)) => tracing::error!(%error, "the store was not closed cleanly"),
             Err(error) => tracing::error!(%error, "the store was not closed"),
@@ -184,16 +186,20 @@ fn credentials(config: &Config) -> Result<Arc<LiveCredentials>, BindError> {
     }
 }
 
-async fn open(config: &Config) -> Result<Registry, BindError> {
+async fn open(config: &Config) -> Result<(Db, Registry), PinError> {
     let Config {
         data,
         lease,
         retry_after,
         ..
     } = config.clone();
-    let open = spawn_blocking(move || Registry::open(&data, lease, retry_after));
+    let open = spawn_blocking(move || {
+        let store = Db::open(&data, Options::default())?;
+        let registry = Registry::open(Arc::new(store.clone()), lease, retry_after)?;
+        Ok((store, registry))
+    });
     match open.await {
-        Ok(registry) => Ok(registry?),
+        Ok(opened) => opened,
         // It cannot be cancelled while somebody waits for it, so it panicked.
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use holdfast_durable::Closed;
 use holdfast_protocol::{
     allocation::{Lease, Locate},
     close::{CloseCode, Violation},
@@ -21,16 +22,13 @@ use holdfast_transport::{
 };
 use quinn::{Connection, Incoming, RecvStream, SendStream};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     task::JoinSet,
     time::timeout,
 };
 use tracing::Instrument;
 
-use crate::{
-    pins::PinError,
-    registry::{LeaseError, Registry},
-};
+use crate::{fleet::Superseded, pins::PinError, registry::Registry};
 
 /// What one asker, and all of them together, may take of the allocator.
 #[derive(Clone, Debug)]
@@ -170,7 +168,10 @@ async fn exchange(
     match frame.kind {
         FrameType::Locate => {
             let locate = frame.header::<Locate>()?;
-            let answer = desk.registry.locate(&asker, &locate, desk.now()).await;
+            let (tell, told) = oneshot::channel();
+            desk.registry
+                .locate(desk.now(), &asker, &locate, answer_to(tell));
+            let answer = told.await.unwrap_or(Err(Closed.into()));
             reply(&desk, &mut send, &answer.map_err(store_failed)?).await
         }
         FrameType::Lease => {
@@ -179,7 +180,10 @@ async fn exchange(
                 return Err(Violation::new(CloseCode::WrongKind, what));
             };
             let lease = frame.header::<Lease>()?;
-            let answer = desk.registry.lease(relay, &lease, desk.now()).await;
+            let (tell, told) = oneshot::channel();
+            desk.registry
+                .lease(desk.now(), relay, &lease, answer_to(tell));
+            let answer = told.await.map_err(|_| failed())?;
             reply(&desk, &mut send, &answer.map_err(no_lease)?).await
         }
         other => Err(Violation::unexpected(format!("{other} is no request"))),
@@ -210,16 +214,20 @@ async fn reply<H: Header>(desk: &Desk, send: &mut SendStream, answer: &H) -> Res
     }
 }
 
+/// Hands an answer to the task that waits for it, unless it has ended.
+fn answer_to<T>(task: oneshot::Sender<T>) -> impl FnOnce(T) {
+    move |answer| {
+        let _ = task.send(answer);
+    }
+}
+
 fn store_failed(error: PinError) -> Violation {
     tracing::error!(%error, "a pin cannot be told");
     failed()
 }
 
-fn no_lease(error: LeaseError) -> Violation {
-    match error {
-        LeaseError::Superseded(error) => Violation::new(CloseCode::Superseded, error.to_string()),
-        LeaseError::Closed(_) => failed(),
-    }
+fn no_lease(error: Superseded) -> Violation {
+    Violation::new(CloseCode::Superseded, error.to_string())
 }
 
 fn failed() -> Violation {

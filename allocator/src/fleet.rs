@@ -58,9 +58,9 @@ pub(crate) struct Renewal {
 /// A newer run of the relay holds the lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("run {newer} of this relay holds the lease; this one has to stop")]
-pub(crate) struct Superseded {
+pub struct Superseded {
     /// The boot of the newer run.
-    pub(crate) newer: u64,
+    pub newer: u64,
 }
 
 /// All relays.

@@ -6,13 +6,15 @@
 //! - [`config`]: what an operator decides;
 //! - `placement`: how well a relay suits an account, by hash; `fleet`: the leases, and the order in
 //!   which to try relays. Both are pure;
-//! - `pins`: which relay is an account's home, on disk;
-//! - `registry`: who may ask what, and the answer;
+//! - `pins`: which relay is an account's home, in a store;
+//! - `registry`: who may ask what, and the answer; with the store of the caller's choice it is an
+//!   allocator without I/O ([`core`]);
 //! - `connection`: one asker; [`Allocator`]: all of them.
 
 mod allocator;
 pub mod config;
 mod connection;
+pub mod core;
 mod fleet;
 mod pins;
 mod placement;

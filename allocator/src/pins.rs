@@ -10,12 +10,12 @@
 //!
 //! Pins are read from the store each time: it keeps what is asked for often in its own cache.
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
-use holdfast_durable::{Batch, CloseError, Closed, Db, OpenError, Options, ReadError};
+use bytes::Bytes;
+use holdfast_durable::{Batch, Closed, OpenError, ReadError, Store};
 use holdfast_protocol::id::Name;
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
 
 use crate::fleet::Known;
 
@@ -49,75 +49,76 @@ pub enum PinError {
 
 /// The pins of all accounts, and the relays they point to.
 pub(crate) struct Pins {
-    db: Db,
+    store: Arc<dyn Store>,
     /// Pins that are queued and not yet durable. The store may show them to readers already, so
     /// whoever reads a pin looks here afterwards.
-    arriving: Arc<Mutex<HashMap<Name, Arriving>>>,
+    arriving: Arc<Mutex<BTreeMap<Name, Arriving>>>,
 }
+
+/// Who wants to know an account's home; dropped if that cannot be told any more.
+type Asker = Box<dyn FnOnce(Result<Option<Name>, PinError>) + Send>;
 
 /// A pin on its way to the disk.
-#[derive(Clone)]
 struct Arriving {
     home: Name,
-    durable: watch::Receiver<bool>,
-}
-
-/// What is known about an account's home.
-enum Pin {
-    /// Nothing: it was never seen, and there is no relay to pin it to.
-    None,
-    /// It is on disk.
-    Durable(Name),
-    /// It will be.
-    Arriving(Arriving),
+    askers: Vec<Asker>,
 }
 
 impl Pins {
-    /// Opens the pins in the directory `data`, or begins there. Blocks.
-    ///
-    /// # Errors
-    /// When the store is in use or damaged, or the system refuses.
-    pub(crate) fn open(data: &Path) -> Result<Self, OpenError> {
-        Ok(Self {
-            db: Db::open(data, Options::default())?,
+    /// The pins in a store.
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
             arriving: Arc::default(),
-        })
-    }
-
-    /// The account's home. An account that has none is pinned to `candidate`; when several askers
-    /// see it first at the same time, one of them decides for all. Returns once the pin is durable.
-    ///
-    /// # Errors
-    /// [`PinError`], when the store cannot be read or closes first.
-    pub(crate) async fn home(
-        &self,
-        account: &Name,
-        candidate: Option<Name>,
-    ) -> Result<Option<Name>, PinError> {
-        match self.find_or_pin(account, candidate)? {
-            Pin::None => Ok(None),
-            Pin::Durable(home) => Ok(Some(home)),
-            Pin::Arriving(mut pin) => {
-                let durable = pin.durable.wait_for(|durable| *durable).await;
-                durable.map_err(|_| Closed)?;
-                Ok(Some(pin.home))
-            }
         }
     }
 
-    /// Remembers a relay. What is pinned to it later is never on disk without it. The receiver hears
-    /// when it is durable.
-    pub(crate) fn remember(&self, relay: &Name, known: &Known) -> oneshot::Receiver<()> {
+    /// Tells the account's home. An account that has none is pinned to `candidate`; when several
+    /// askers see it first at the same time, one of them decides for all. `tell` is called once the
+    /// pin is durable, which may be at once, or dropped when the store closes first.
+    pub(crate) fn home(
+        &self,
+        account: &Name,
+        candidate: Option<Name>,
+        tell: impl FnOnce(Result<Option<Name>, PinError>) + Send + 'static,
+    ) {
+        let found = self.read(account);
+        let mut arriving = self.arriving.lock();
+        if let (Ok(_), Some(pin)) = (&found, arriving.get_mut(account)) {
+            return pin.askers.push(Box::new(tell));
+        }
+        // A pin that is not arriving any more may have been durable only after the first look.
+        let found = match found {
+            Ok(None) => self.read(account),
+            found => found,
+        };
+        let (Ok(None), Some(home)) = (&found, candidate) else {
+            drop(arriving);
+            return tell(found);
+        };
+        let pin = Arriving {
+            home: home.clone(),
+            askers: vec![Box::new(tell)],
+        };
+        arriving.insert(account.clone(), pin);
+        // A store may be done at once.
+        drop(arriving);
+        self.pin(account, &home);
+    }
+
+    /// Remembers a relay. What is pinned to it later is never on disk without it. `done` is called
+    /// when it is durable, or dropped when the store closes first.
+    pub(crate) fn remember(
+        &self,
+        relay: &Name,
+        known: &Known,
+        done: impl FnOnce() + Send + 'static,
+    ) {
         // Plain data in growing memory: encoding it cannot fail.
         let encoded = postcard::to_allocvec(known).unwrap_or_default();
         let mut batch = Batch::new();
         batch.put(key(RELAY, relay), encoded);
-        let (wake, woken) = oneshot::channel();
-        self.db.commit(batch, move || {
-            // Fails only when nobody waits any more.
-            let _ = wake.send(());
-        });
-        woken
+        self.store.commit(batch, Box::new(done));
     }
 
     /// Every relay that was ever remembered.
@@ -126,62 +127,52 @@ impl Pins {
     /// [`PinError`] names the row that cannot be read.
     pub(crate) fn relays(&self) -> Result<Vec<(Name, Known)>, PinError> {
         let decode = |row: Result<_, ReadError>| {
-            let (key, value): (bytes::Bytes, bytes::Bytes) = row?;
+            let (key, value): (Bytes, Bytes) = row?;
             let name = parse_name(&key[RELAY.len()..], &key)?;
             let known = postcard::from_bytes(&value).map_err(|error| damaged(&key, error))?;
             Ok((name, known))
         };
-        self.db.scan(RELAY.as_bytes()).map(decode).collect()
+        self.store.scan(RELAY.as_bytes()).map(decode).collect()
     }
 
-    /// Closes the store; what was queued becomes durable first. Blocks.
-    ///
-    /// # Errors
-    /// When the disk refuses at the last moment. No pin is lost by that.
-    pub(crate) fn close(&self) -> Result<(), CloseError> {
-        self.db.close()
-    }
-
-    fn find_or_pin(&self, account: &Name, candidate: Option<Name>) -> Result<Pin, PinError> {
-        let found = self.read(account)?;
-        let mut arriving = self.arriving.lock();
-        if let Some(pin) = arriving.get(account) {
-            return Ok(Pin::Arriving(pin.clone()));
-        }
-        // A pin that is not arriving any more may have been durable only after the first look.
-        let found = match found {
-            None => self.read(account)?,
-            found => found,
-        };
-        if let Some(home) = found {
-            return Ok(Pin::Durable(home));
-        }
-        let Some(home) = candidate else {
-            return Ok(Pin::None);
-        };
+    fn pin(&self, account: &Name, home: &Name) {
         tracing::info!(%account, %home, "pinned");
-        let pin = self.queue(account, home);
-        arriving.insert(account.clone(), pin.clone());
-        Ok(Pin::Arriving(pin))
-    }
-
-    /// Called with `arriving` locked, so that the pin is entered there before it can be taken out.
-    fn queue(&self, account: &Name, home: Name) -> Arriving {
         let mut batch = Batch::new();
         batch.put(key(PIN, account), home.as_str().as_bytes().to_vec());
-        let (wake, durable) = watch::channel(false);
-        let (arriving, account) = (self.arriving.clone(), account.clone());
-        self.db.commit(batch, move || {
-            arriving.lock().remove(&account);
-            wake.send_replace(true);
-        });
-        Arriving { home, durable }
+        let pin = Pinning {
+            account: account.clone(),
+            arriving: self.arriving.clone(),
+        };
+        self.store.commit(batch, Box::new(move || pin.settle()));
     }
 
     fn read(&self, account: &Name) -> Result<Option<Name>, PinError> {
         let key = key(PIN, account);
-        let value = self.db.get(&key)?;
+        let value = self.store.get(&key)?;
         value.map(|value| parse_name(&value, &key)).transpose()
+    }
+}
+
+/// What the store holds until a pin is durable.
+struct Pinning {
+    account: Name,
+    arriving: Arc<Mutex<BTreeMap<Name, Arriving>>>,
+}
+
+impl Pinning {
+    fn settle(self) {
+        let arrived = self.arriving.lock().remove(&self.account);
+        if let Some(Arriving { home, askers }) = arrived {
+            let tell = |tell: Asker| tell(Ok(Some(home.clone())));
+            askers.into_iter().for_each(tell);
+        }
+    }
+}
+
+/// A store that closes first lets go of it: nobody is told.
+impl Drop for Pinning {
+    fn drop(&mut self) {
+        self.arriving.lock().remove(&self.account);
     }
 }
 
@@ -202,94 +193,4 @@ fn damaged(key: &[u8], why: impl ToString) -> PinError {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::task::JoinSet;
-
-    use super::*;
-
-    fn name(text: &str) -> Name {
-        text.parse().unwrap()
-    }
-
-    fn known(port: u16, capacity: u32) -> Known {
-        Known {
-            addresses: vec![([127, 0, 0, 1], port).into()],
-            capacity,
-        }
-    }
-
-    #[tokio::test]
-    async fn a_pin_never_changes_even_over_a_restart() {
-        let dir = tempfile::tempdir().unwrap();
-        let pins = Pins::open(dir.path()).unwrap();
-        let alice = name("alice");
-        assert_eq!(pins.home(&alice, None).await, Ok(None));
-        let first = pins.home(&alice, Some(name("r1"))).await;
-        assert_eq!(first, Ok(Some(name("r1"))));
-        assert_eq!(pins.home(&alice, Some(name("r2"))).await, first);
-        pins.close().unwrap();
-        let pins = Pins::open(dir.path()).unwrap();
-        assert_eq!(pins.home(&alice, Some(name("r2"))).await, first);
-        assert!(pins.arriving.lock().is_empty());
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn askers_at_the_same_time_hear_the_same_home() {
-        let dir = tempfile::tempdir().unwrap();
-        let pins = Arc::new(Pins::open(dir.path()).unwrap());
-        for round in 0..20 {
-            let account = name(&format!("account-{round}"));
-            let mut askers = JoinSet::new();
-            for asker in 0..16 {
-                let (pins, account) = (pins.clone(), account.clone());
-                let candidate = Some(name(&format!("r{asker}")));
-                askers.spawn(async move { pins.home(&account, candidate).await.unwrap() });
-            }
-            let homes = askers.join_all().await;
-            assert!(homes.iter().all(|home| *home == homes[0]), "{homes:?}");
-            assert_eq!(pins.home(&account, None).await, Ok(homes[0].clone()));
-        }
-    }
-
-    #[tokio::test]
-    async fn relays_are_remembered_as_they_were_last_seen() {
-        let dir = tempfile::tempdir().unwrap();
-        let pins = Pins::open(dir.path()).unwrap();
-        assert_eq!(pins.relays(), Ok(Vec::new()));
-        pins.remember(&name("r2"), &known(2, 1)).await.unwrap();
-        pins.remember(&name("r1"), &known(1, 1)).await.unwrap();
-        pins.remember(&name("r1"), &known(3, 5)).await.unwrap();
-        pins.home(&name("r1"), Some(name("r2"))).await.unwrap();
-        pins.close().unwrap();
-        let relays = Pins::open(dir.path()).unwrap().relays();
-        let expected = vec![(name("r1"), known(3, 5)), (name("r2"), known(2, 1))];
-        assert_eq!(relays, Ok(expected));
-    }
-
-    #[tokio::test]
-    async fn a_row_that_makes_no_sense_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let pins = Pins::open(dir.path()).unwrap();
-        let mut batch = Batch::new();
-        batch.put("p/alice", "no name");
-        batch.put("r/r1", "\x01");
-        pins.db.commit_blocking(batch).unwrap();
-        let row = |error| match error {
-            PinError::Row { key, .. } => key,
-            other => panic!("{other}"),
-        };
-        let home = pins.home(&name("alice"), Some(name("r1"))).await;
-        assert_eq!(row(home.unwrap_err()), "p/alice");
-        assert_eq!(row(pins.relays().unwrap_err()), "r/r1");
-    }
-
-    #[tokio::test]
-    async fn a_closed_store_answers_nobody() {
-        let dir = tempfile::tempdir().unwrap();
-        let pins = Pins::open(dir.path()).unwrap();
-        pins.close().unwrap();
-        let home = pins.home(&name("alice"), Some(name("r1"))).await;
-        assert_eq!(home, Err(ReadError::from(Closed).into()));
-        assert!(pins.remember(&name("r1"), &known(1, 1)).await.is_err());
-    }
-}
+mod tests;

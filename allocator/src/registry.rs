@@ -5,9 +5,9 @@
 //! | nothing by name | its own account | denied | every relay |
 //! | an account | its own, no other | any | denied |
 
-use std::{path::Path, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use holdfast_durable::{CloseError, Closed};
+use holdfast_durable::Store;
 use holdfast_protocol::{
     allocation::{Allocation, Lease, Leased, Locate},
     id::{Identity, Name},
@@ -20,23 +20,20 @@ use crate::{
     pins::{PinError, Pins},
 };
 
-/// What the allocator knows.
-pub(crate) struct Registry {
-    fleet: Mutex<Fleet>,
+/// What the allocator knows. Every answer is given to a closure: at once, or by the store when what
+/// it says is durable; if the store closes before, the closure is dropped. A closure must not ask
+/// the registry again.
+pub struct Registry {
+    roster: Roster,
     pins: Pins,
     lease: Duration,
-    retry_after: Duration,
 }
 
-/// Why a lease is not given.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum LeaseError {
-    /// A newer run of the relay holds it.
-    #[error(transparent)]
-    Superseded(#[from] Superseded),
-    /// The relay could not be remembered.
-    #[error(transparent)]
-    Closed(#[from] Closed),
+/// The relays, and how they are told.
+#[derive(Clone)]
+struct Roster {
+    fleet: Arc<Mutex<Fleet>>,
+    retry_after: Duration,
 }
 
 /// Whom a question is about.
@@ -62,103 +59,106 @@ impl<'a> Subject<'a> {
 }
 
 impl Registry {
-    /// Opens what earlier runs wrote in the directory `data`. Blocks.
+    /// Goes on with what earlier runs wrote in the store. A lease lives for `lease`; who finds no
+    /// relay is told to ask again after `retry_after`.
     ///
     /// # Errors
-    /// When the store cannot be opened, or a relay in it not be read.
-    pub(crate) fn open(
-        data: &Path,
+    /// When a relay in the store cannot be read.
+    pub fn open(
+        store: Arc<dyn Store>,
         lease: Duration,
         retry_after: Duration,
     ) -> Result<Self, PinError> {
-        let pins = Pins::open(data)?;
-        let fleet = Mutex::new(Fleet::new(lease, pins.relays()?));
+        let pins = Pins::new(store);
+        let fleet = Fleet::new(lease, pins.relays()?);
+        let roster = Roster {
+            fleet: Arc::new(Mutex::new(fleet)),
+            retry_after,
+        };
         Ok(Self {
-            fleet,
+            roster,
             pins,
             lease,
-            retry_after,
         })
     }
 
-    /// Where `asker` should connect. An account that is seen for the first time is pinned.
-    ///
-    /// # Errors
-    /// When its pin cannot be read, or the store closes before it is durable.
-    pub(crate) async fn locate(
+    /// Where `asker` should connect. An account that is seen for the first time is pinned; the
+    /// answer is an error when its pin cannot be read.
+    pub fn locate(
         &self,
+        now: Time,
         asker: &Identity,
         locate: &Locate,
-        now: Time,
-    ) -> Result<Allocation, PinError> {
+        answer: impl FnOnce(Result<Allocation, PinError>) + Send + 'static,
+    ) {
         match Subject::of(asker, locate.account.as_ref()) {
-            Some(Subject::Account(account)) => self.locate_account(account, now).await,
-            Some(Subject::Service(name)) => Ok(self.allocation(name, None, now)),
-            None => Ok(Allocation::Denied),
+            Some(Subject::Account(account)) => self.locate_account(now, account, answer),
+            Some(Subject::Service(name)) => answer(Ok(self.roster.allocation(name, None, now))),
+            None => answer(Ok(Allocation::Denied)),
         }
     }
 
-    /// Takes a relay's lease.
-    ///
-    /// # Errors
-    /// [`LeaseError`], when a newer run of the relay holds it, or the store closes.
-    pub(crate) async fn lease(
+    /// Takes a relay's lease, unless a newer run of the relay holds it.
+    pub fn lease(
         &self,
+        now: Time,
         relay: &Name,
         lease: &Lease,
-        now: Time,
-    ) -> Result<Leased, LeaseError> {
-        let (remembered, others) = {
-            let mut fleet = self.fleet.lock();
-            let renewal = fleet.renew(relay, lease, now)?;
-            if renewal.is_news {
-                log_lease(relay, lease);
-            }
-            // Queued before the fleet is let go: so no account is pinned to a relay whose row comes
-            // later, and the disk learns of changes in the order the fleet did.
-            let remembered = renewal
-                .learned
-                .map(|known| self.pins.remember(relay, &known));
-            (remembered, fleet.others(relay, now))
+        answer: impl FnOnce(Result<Leased, Superseded>) + Send + 'static,
+    ) {
+        let mut fleet = self.roster.fleet.lock();
+        let renewal = match fleet.renew(relay, lease, now) {
+            Ok(renewal) => renewal,
+            Err(superseded) => return answer(Err(superseded)),
         };
-        if let Some(remembered) = remembered {
-            remembered.await.map_err(|_| Closed)?;
+        if renewal.is_news {
+            log_lease(relay, lease);
         }
-        Ok(Leased {
+        let leased = Leased {
             valid_ms: milliseconds(self.lease),
-            others,
-        })
+            others: fleet.others(relay, now),
+        };
+        // Queued before the fleet is let go: so no account is pinned to a relay whose row comes
+        // later, and the disk learns of changes in the order the fleet did.
+        match renewal.learned {
+            Some(known) => self
+                .pins
+                .remember(relay, &known, move || answer(Ok(leased))),
+            None => answer(Ok(leased)),
+        }
     }
 
     /// Says whose leases have run out since the last call.
-    pub(crate) fn expire(&self, now: Time) {
-        let expired = self.fleet.lock().expire(now);
+    pub fn expire(&self, now: Time) {
+        let expired = self.roster.fleet.lock().expire(now);
         for relay in expired {
             tracing::warn!(%relay, "the lease has run out");
         }
     }
 
     /// Every relay, by name.
-    pub(crate) fn report(&self, now: Time) -> Vec<RelayReport> {
-        self.fleet.lock().report(now)
+    pub fn report(&self, now: Time) -> Vec<RelayReport> {
+        self.roster.fleet.lock().report(now)
     }
 
-    /// Closes the store. Blocks.
-    ///
-    /// # Errors
-    /// As [`Pins::close`].
-    pub(crate) fn close(&self) -> Result<(), CloseError> {
-        self.pins.close()
+    fn locate_account(
+        &self,
+        now: Time,
+        account: &Name,
+        answer: impl FnOnce(Result<Allocation, PinError>) + Send + 'static,
+    ) {
+        let candidate = self.roster.fleet.lock().place(account, now);
+        let (roster, subject) = (self.roster.clone(), account.clone());
+        self.pins.home(account, candidate, move |home| {
+            answer(home.map(|home| match home {
+                Some(home) => roster.allocation(&subject, Some(home), now),
+                None => roster.no_relay(),
+            }));
+        });
     }
+}
 
-    async fn locate_account(&self, account: &Name, now: Time) -> Result<Allocation, PinError> {
-        let candidate = self.fleet.lock().place(account, now);
-        match self.pins.home(account, candidate).await? {
-            Some(home) => Ok(self.allocation(account, Some(home), now)),
-            None => Ok(self.no_relay()),
-        }
-    }
-
+impl Roster {
     fn allocation(&self, subject: &Name, home: Option<Name>, now: Time) -> Allocation {
         let relays = self.fleet.lock().order(subject, home.as_ref(), now);
         if relays.is_empty() {

@@ -1,4 +1,6 @@
+use holdfast_durable::{Closed, Db, Options};
 use holdfast_protocol::message::RelayAddress;
+use tokio::sync::oneshot;
 
 use super::*;
 
@@ -18,14 +20,16 @@ fn at(seconds: u64) -> Time {
     Time::at(Duration::from_secs(seconds))
 }
 
-fn open(dir: &tempfile::TempDir) -> Registry {
-    Registry::open(dir.path(), LEASE, Duration::from_secs(1)).unwrap()
+fn open(dir: &tempfile::TempDir) -> (Db, Registry) {
+    let db = Db::open(dir.path(), Options::default()).unwrap();
+    let registry = Registry::open(Arc::new(db.clone()), LEASE, Duration::from_secs(1));
+    (db, registry.unwrap())
 }
 
-fn fresh() -> (tempfile::TempDir, Registry) {
+fn fresh() -> (tempfile::TempDir, Db, Registry) {
     let dir = tempfile::tempdir().unwrap();
-    let registry = open(&dir);
-    (dir, registry)
+    let (db, registry) = open(&dir);
+    (dir, db, registry)
 }
 
 fn address(relay: &str) -> RelayAddress {
@@ -44,15 +48,40 @@ async fn lease(registry: &Registry, relay: &str, now: Time) -> Leased {
         sessions: 0,
         draining: false,
     };
-    registry.lease(&name(relay), &lease, now).await.unwrap()
+    try_lease(registry, relay, &lease, now).await.unwrap()
+}
+
+async fn try_lease(
+    registry: &Registry,
+    relay: &str,
+    lease: &Lease,
+    now: Time,
+) -> Result<Leased, Closed> {
+    let (tell, told) = oneshot::channel();
+    registry.lease(now, &name(relay), lease, |leased| {
+        let _ = tell.send(leased);
+    });
+    told.await.map(Result::unwrap).map_err(|_| Closed)
+}
+
+async fn try_locate(
+    registry: &Registry,
+    asker: &str,
+    locate: &Locate,
+    now: Time,
+) -> Result<Allocation, PinError> {
+    let (tell, told) = oneshot::channel();
+    registry.locate(now, &identity(asker), locate, |allocation| {
+        let _ = tell.send(allocation);
+    });
+    told.await.unwrap_or(Err(Closed.into()))
 }
 
 async fn locate(registry: &Registry, asker: &str, account: Option<&str>, now: Time) -> Allocation {
     let locate = Locate {
         account: account.map(name),
     };
-    let told = registry.locate(&identity(asker), &locate, now).await;
-    told.unwrap()
+    try_locate(registry, asker, &locate, now).await.unwrap()
 }
 
 fn relays(home: Option<&str>, relays: &[&str]) -> Allocation {
@@ -68,7 +97,7 @@ const NO_RELAY: Allocation = Allocation::NoRelay {
 
 #[tokio::test]
 async fn everybody_asks_for_what_is_theirs_and_a_relay_for_all() {
-    let (_dir, registry) = fresh();
+    let (_dir, _db, registry) = fresh();
     lease(&registry, "r1", at(0)).await;
     let (device, relay, service) = ("device/alice/pc", "relay/r1", "service/push");
     let alice = relays(Some("r1"), &["r1"]);
@@ -86,13 +115,16 @@ async fn everybody_asks_for_what_is_theirs_and_a_relay_for_all() {
         assert_eq!(told, answer, "{asker} asking for {account:?}");
     }
     // A question that is denied pins nobody.
-    assert_eq!(registry.pins.home(&name("bob"), None).await, Ok(None));
-    assert_eq!(registry.pins.home(&name("push"), None).await, Ok(None));
+    for account in ["bob", "push"] {
+        registry.pins.home(&name(account), None, move |home| {
+            assert_eq!(home, Ok(None), "{account}");
+        });
+    }
 }
 
 #[tokio::test]
 async fn without_a_relay_there_is_a_hint_when_to_ask_again() {
-    let (_dir, registry) = fresh();
+    let (_dir, _db, registry) = fresh();
     let ask = async |now| locate(&registry, "device/alice/pc", None, now).await;
     assert_eq!(ask(at(0)).await, NO_RELAY);
     assert_eq!(
@@ -108,7 +140,7 @@ async fn without_a_relay_there_is_a_hint_when_to_ask_again() {
 
 #[tokio::test]
 async fn a_home_that_dies_stays_the_home_and_stands_last() {
-    let (_dir, registry) = fresh();
+    let (_dir, _db, registry) = fresh();
     lease(&registry, "r1", at(0)).await;
     let ask = async |now| locate(&registry, "device/alice/pc", None, now).await;
     assert_eq!(ask(at(1)).await, relays(Some("r1"), &["r1"]));
@@ -122,13 +154,13 @@ async fn a_home_that_dies_stays_the_home_and_stands_last() {
 
 #[tokio::test]
 async fn after_a_restart_homes_are_named_before_they_are_heard() {
-    let (dir, registry) = fresh();
+    let (dir, db, registry) = fresh();
     lease(&registry, "r1", at(0)).await;
     let ask = async |registry: &Registry, asker| locate(registry, asker, None, at(0)).await;
     let alice = relays(Some("r1"), &["r1"]);
     assert_eq!(ask(&registry, "device/alice/pc").await, alice);
-    registry.close().unwrap();
-    let registry = open(&dir);
+    db.close().unwrap();
+    let (_db, registry) = open(&dir);
     assert_eq!(ask(&registry, "device/alice/pc").await, alice);
     assert_eq!(ask(&registry, "device/bob/pc").await, NO_RELAY);
     lease(&registry, "r2", at(0)).await;
@@ -140,7 +172,7 @@ async fn after_a_restart_homes_are_named_before_they_are_heard() {
 
 #[tokio::test]
 async fn a_lease_says_how_long_it_lives_and_who_else_does() {
-    let (_dir, registry) = fresh();
+    let (_dir, _db, registry) = fresh();
     let alone = lease(&registry, "r1", at(0)).await;
     assert_eq!((alone.valid_ms, alone.others), (15_000, vec![]));
     let second = lease(&registry, "r2", at(1)).await;
@@ -151,7 +183,7 @@ async fn a_lease_says_how_long_it_lives_and_who_else_does() {
 
 #[tokio::test]
 async fn a_relay_that_moved_is_found_where_it_is_even_after_a_restart() {
-    let (dir, registry) = fresh();
+    let (dir, db, registry) = fresh();
     lease(&registry, "r1", at(0)).await;
     let ask = async |registry: &Registry| locate(registry, "device/alice/pc", None, at(2)).await;
     ask(&registry).await;
@@ -162,20 +194,20 @@ async fn a_relay_that_moved_is_found_where_it_is_even_after_a_restart() {
         sessions: 0,
         draining: false,
     };
-    registry.lease(&name("r1"), &moved, at(1)).await.unwrap();
+    try_lease(&registry, "r1", &moved, at(1)).await.unwrap();
     let told = ask(&registry).await;
     let Allocation::Relays { relays, .. } = &told else {
         panic!("{told:?}");
     };
     assert_eq!(relays[0].addresses, moved.addresses);
-    registry.close().unwrap();
-    assert_eq!(ask(&open(&dir)).await, told);
+    db.close().unwrap();
+    assert_eq!(ask(&open(&dir).1).await, told);
 }
 
 #[tokio::test]
 async fn a_store_that_is_closed_gives_no_lease_and_no_home() {
-    let (_dir, registry) = fresh();
-    registry.close().unwrap();
+    let (_dir, db, registry) = fresh();
+    db.close().unwrap();
     let lease = Lease {
         boot: 1,
         addresses: address("r1").addresses,
@@ -183,9 +215,9 @@ async fn a_store_that_is_closed_gives_no_lease_and_no_home() {
         sessions: 0,
         draining: false,
     };
-    let leased = registry.lease(&name("r1"), &lease, at(0)).await;
-    assert_eq!(leased, Err(LeaseError::Closed(Closed)));
+    let leased = try_lease(&registry, "r1", &lease, at(0)).await;
+    assert_eq!(leased, Err(Closed));
     let locate = Locate { account: None };
-    let alice = identity("device/alice/pc");
-    assert!(registry.locate(&alice, &locate, at(0)).await.is_err());
+    let told = try_locate(&registry, "device/alice/pc", &locate, at(0)).await;
+    assert!(told.is_err());
 }

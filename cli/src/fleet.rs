@@ -120,6 +120,8 @@ impl Fleet {
             capacity: 1,
             credentials: layout.credentials(&Identity::relay(name)?),
             limits,
+            sessions: Default::default(),
+            handshakes: Default::default(),
         });
         let bound = bound.await.map_err(|source| Failure::Relay {
             name: name.to_owned(),

@@ -77,6 +77,10 @@ codes! {
     PingTimeout = 0x15, Yours;
     /// What was sent was not read in time; it stays stored.
     SlowReader = 0x16, Yours;
+    /// A body on a stream of its own came too slowly, or its end never.
+    SlowSender = 0x17, Yours;
+    /// More datagrams than a heartbeat needs, by far.
+    TooManyDatagrams = 0x18, Yours;
     /// The certificate has no URI SAN.
     IdentityMissing = 0x20, Yours;
     /// The certificate has more than one URI SAN.

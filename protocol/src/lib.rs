@@ -11,7 +11,8 @@
 //! - [`frame`] is the envelope (`type, length, header, body`), [`close`] the reasons to end a connection;
 //! - [`message`], [`allocation`] and [`peer`] are what the envelopes carry: device–relay,
 //!   anyone–allocator, relay–relay;
-//! - [`heartbeat`] decides when to ping and when the other side is gone;
+//! - [`heartbeat`] decides when to ping and when the other side is gone; [`pace`] how often something
+//!   may happen, and how slowly;
 //! - [`client`] and [`server`] are the device's and the relay's half of a session.
 
 pub mod allocation;
@@ -22,6 +23,7 @@ pub mod heartbeat;
 pub mod id;
 pub mod limits;
 pub mod message;
+pub mod pace;
 pub mod peer;
 pub mod server;
 pub mod time;

@@ -10,7 +10,7 @@ use axum::{
     routing::get,
 };
 use holdfast_protocol::id::Name;
-use holdfast_transport::live::LiveCredentials;
+use holdfast_transport::{gate::Gate, live::LiveCredentials};
 use tokio::{
     net::TcpListener,
     sync::watch,
@@ -30,6 +30,8 @@ pub(crate) struct Office {
     pub(crate) metrics: Arc<Metrics>,
     /// The store's own figures.
     pub(crate) store: Arc<dyn MailboxStore>,
+    /// Who was sent away.
+    pub(crate) gate: Arc<Gate>,
     /// How the credentials stand.
     pub(crate) credentials: Arc<LiveCredentials>,
     /// Whether the relay goes on.
@@ -91,9 +93,8 @@ async fn health(State(office): State<Office>) -> impl IntoResponse {
 }
 
 async fn metrics(State(office): State<Office>) -> impl IntoResponse {
-    let text = office
-        .metrics
-        .render(&*office.store, office.credentials.figures());
+    let (gate, credentials) = (office.gate.figures(), office.credentials.figures());
+    let text = office.metrics.render(&*office.store, gate, credentials);
     (
         [(
             CONTENT_TYPE,

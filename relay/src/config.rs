@@ -8,9 +8,10 @@ use std::{
 };
 
 use holdfast_protocol::{heartbeat::Deadline, limits};
-use holdfast_transport::credentials::CredentialFiles;
+use holdfast_transport::{credentials::CredentialFiles, gate::HandshakeLimits};
 use serde::Deserialize;
 
+use crate::core::Manners;
 use crate::mail::{
     policy::{MESSAGE_OVERHEAD, Rules, Strangers},
     room::Load,
@@ -39,6 +40,12 @@ pub struct Config {
     /// How much may wait, and for how long.
     #[serde(default)]
     pub limits: Limits,
+    /// What a session may take of the relay.
+    #[serde(default)]
+    pub sessions: Manners,
+    /// What may come in at a time.
+    #[serde(default)]
+    pub handshakes: HandshakeLimits,
 }
 
 /// How much may wait, and for how long.
@@ -201,6 +208,13 @@ impl Config {
             );
             return out_of_range("limits.max_body", what);
         }
+        if self.handshakes.max == 0 {
+            return out_of_range("handshakes.max", "has to be at least 1".to_owned());
+        }
+        if self.sessions.datagrams_per_second == 0 || self.sessions.datagrams_burst == 0 {
+            let what = "pings have to come through".to_owned();
+            return out_of_range("sessions.datagrams_per_second", what);
+        }
         Ok(())
     }
 
@@ -261,6 +275,8 @@ mod tests {
         let config = load(MINIMAL).unwrap();
         assert_eq!(config.capacity, 1);
         assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.sessions, Manners::default());
+        assert_eq!(config.handshakes, HandshakeLimits::default());
         assert_eq!(config.rules(), Rules::default());
     }
 
@@ -301,6 +317,14 @@ mod tests {
             (
                 format!("{MINIMAL}\n[limits]\nmax_body = 1\n"),
                 "limits.max_body: has to be from",
+            ),
+            (
+                format!("{MINIMAL}\n[handshakes]\nmax = 0\n"),
+                "handshakes.max: has to be at least 1",
+            ),
+            (
+                format!("{MINIMAL}\n[sessions]\ndatagrams_burst = 0\n"),
+                "sessions.datagrams_per_second: pings have to come through",
             ),
         ] {
             let error = load(&change).unwrap_err().to_string();

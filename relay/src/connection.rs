@@ -10,17 +10,20 @@ use holdfast_protocol::{
 };
 use holdfast_transport::{
     Ending,
+    ending::error_code,
     identity::peer_identity,
     live::{Admission, LiveCredentials},
+    port,
     wire::Wire,
 };
 use quinn::{Connection, crypto::rustls::HandshakeData};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tracing::Instrument;
 
 use crate::{
     clock::Clock,
     core::{
+        Manners,
         end::Tide,
         link::{MAX_BULK_STREAM, home::Home},
         router::Router,
@@ -30,14 +33,15 @@ use crate::{
     pump::Pump,
 };
 
-/// How long a handshake may take.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// What every connection shares.
 #[derive(Clone)]
 pub(crate) struct Context {
     /// Whose certificates are taken, and which were revoked.
     pub(crate) credentials: Arc<LiveCredentials>,
+    /// How long a handshake may take.
+    pub(crate) handshake_time: Duration,
+    /// What is asked of each session.
+    pub(crate) manners: Arc<Manners>,
     /// What each session is told.
     pub(crate) server: ServerConfig,
     /// Where requests go.
@@ -51,12 +55,15 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Serves whoever dials, from the first packet to the end.
-    pub(crate) async fn serve(self, incoming: quinn::Incoming) {
+    /// Serves whoever dials, from the first packet to the end. `handshake` is let go when the handshake
+    /// is over.
+    pub(crate) async fn serve(self, incoming: quinn::Incoming, handshake: OwnedSemaphorePermit) {
         let remote = incoming.remote_address();
         let span = tracing::info_span!("connection", %remote, who = tracing::field::Empty);
         async {
-            match self.shake_hands(incoming).await {
+            let shaken = self.shake_hands(incoming).await;
+            drop(handshake);
+            match shaken {
                 Ok((connection, identity, _admission)) => {
                     tracing::Span::current().record("who", tracing::field::display(&identity));
                     self.serve_identity(connection, identity).await;
@@ -77,21 +84,22 @@ impl Context {
         incoming: quinn::Incoming,
     ) -> Result<(Connection, Identity, Admission), Ending> {
         let connecting = incoming.accept()?;
-        let connection = tokio::time::timeout(HANDSHAKE_TIMEOUT, connecting)
+        let connection = tokio::time::timeout(self.handshake_time, connecting)
             .await
-            .map_err(|_| Ending::Lost("the handshake took too long".to_owned()))??;
+            .map_err(|_| {
+                Violation::new(CloseCode::HelloTimeout, "the handshake took too long")
+            })??;
         let admitted = peer_identity(&connection, self.credentials.trust_domain())
             .and_then(|identity| check_kind(&connection, identity))
             .and_then(|identity| Ok((identity, self.credentials.admit(&connection)?)));
         match admitted {
-            Ok((identity, admission)) => Ok((connection, identity, admission)),
+            Ok((identity, admission)) => {
+                port::widen(&connection);
+                Ok((connection, identity, admission))
+            }
             Err(violation) => {
-                let code = holdfast_transport::ending::error_code(violation.code);
-                connection.close(code, violation.what.as_bytes());
-                Err(Ending::Closed {
-                    code: violation.code,
-                    reason: violation.what,
-                })
+                connection.close(error_code(violation.code), violation.what.as_bytes());
+                Err(violation.into())
             }
         }
     }
@@ -122,15 +130,22 @@ impl Context {
             Wire::accept(connection.clone(), limit),
         );
         let wire = match accepted.await {
-            Ok(Ok(wire)) => wire,
+            Ok(Ok(wire)) => wire.with_pace(self.manners.pace()),
             Ok(Err(ending)) => return ending,
             Err(_) => {
-                let code = holdfast_transport::ending::error_code(CloseCode::HelloTimeout);
-                connection.close(code, b"no control stream was opened");
-                return Ending::Ours;
+                let what = "no control stream was opened";
+                let violation = Violation::new(CloseCode::HelloTimeout, what);
+                connection.close(error_code(violation.code), what.as_bytes());
+                return violation.into();
             }
         };
-        let session = Session::new(self.router, self.server, sender, self.clock.now());
+        let session = Session::new(
+            self.router,
+            self.server,
+            sender,
+            &self.manners,
+            self.clock.now(),
+        );
         Pump::new(wire, session, self.clock)
             .with_tide(self.tide)
             .run()

@@ -7,19 +7,24 @@
 //! - `end`: one end of a connection, without the connection;
 //! - `link`: both ends of a link between relays; `links`: those that this relay dials;
 //! - `router`: one message: forward it, store it, or pass it on;
-//! - `session`: the relay's side of a session;
+//! - `session`: the relay's side of a session; `manners`: what it asks of the device; `throttle` and
+//!   `reading`: what it does about it;
 //! - `tenancy`: what the allocator is told and asked.
 
 pub(crate) mod end;
 pub(crate) mod link;
 pub(crate) mod links;
+mod manners;
+mod reading;
 mod relay;
 pub(crate) mod request;
 pub(crate) mod router;
 pub(crate) mod session;
 pub(crate) mod tenancy;
+mod throttle;
 
 pub use holdfast_durable::{Batch, Store};
 
+pub use self::manners::Manners;
 pub use self::relay::{Conn, Output, Relay, Settings};
 pub use crate::mail::{desk::Moment, policy::Rules, room::Load};

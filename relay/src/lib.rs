@@ -30,7 +30,9 @@ mod relay;
 mod rounds;
 mod store;
 
+pub use self::core::Manners;
 pub use config::{Config, ConfigError, Limits};
+pub use holdfast_transport::gate::HandshakeLimits;
 pub use mail::policy::Strangers;
 pub use relay::{BindError, Relay};
 pub use store::StoreError;

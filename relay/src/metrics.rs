@@ -6,7 +6,7 @@ use std::{
 };
 
 use holdfast_protocol::message::Refusal;
-use holdfast_transport::{Ending, live::Figures};
+use holdfast_transport::{Ending, gate::GateFigures, live::Figures};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -30,6 +30,10 @@ pub(crate) struct Metrics {
     pub(crate) sessions: Gauge,
     /// Links to and from other relays that are up.
     pub(crate) links: Gauge,
+    /// Messages that had to wait because their sender was over its rate.
+    pub(crate) throttled: Counter,
+    /// Datagrams that were not looked at because there were too many.
+    pub(crate) datagrams_dropped: Counter,
     online: Gauge,
     forwarded: Counter,
     stored: Counter,
@@ -45,6 +49,10 @@ pub(crate) struct Metrics {
     flushes: Counter,
     flush_seconds: Counter<f64, AtomicU64>,
     disk_bytes: Gauge,
+    handshakes: Gauge,
+    handshakes_retried: Counter,
+    handshakes_ignored: Counter,
+    handshakes_refused: Counter,
     credential_reloads: Counter,
     credential_failures: Counter,
     revoked: Counter,
@@ -106,9 +114,11 @@ impl Metrics {
     pub(crate) fn render(
         self: &Arc<Self>,
         store: &dyn MailboxStore,
+        gate: GateFigures,
         credentials: Figures,
     ) -> String {
         self.take_stats(store.stats());
+        self.take_gate(gate);
         self.take_figures(credentials);
         let mut text = String::new();
         // Writing to a string cannot fail.
@@ -124,10 +134,14 @@ impl Metrics {
         self.disk_bytes.set(stats.disk_bytes.cast_signed());
     }
 
+    fn take_gate(&self, figures: GateFigures) {
+        self.handshakes.set(figures.under_way.cast_signed() as i64);
+        raise(&self.handshakes_retried, figures.retried);
+        raise(&self.handshakes_ignored, figures.ignored);
+        raise(&self.handshakes_refused, figures.refused);
+    }
+
     fn take_figures(&self, figures: Figures) {
-        let raise = |counter: &Counter, to: u64| {
-            counter.inc_by(to.saturating_sub(counter.get()));
-        };
         raise(&self.credential_reloads, figures.reloads);
         raise(&self.credential_failures, figures.failures);
         raise(&self.revoked, figures.cut);
@@ -138,6 +152,7 @@ impl Metrics {
     fn registry(&self) -> Registry {
         let mut all = Registry::with_prefix("holdfast_relay");
         self.register_credentials(&mut all);
+        self.register_limits(&mut all);
         all.register("sessions", "Open sessions", self.sessions.clone());
         all.register(
             "links",
@@ -211,6 +226,44 @@ impl Metrics {
         all
     }
 
+    fn register_limits(&self, all: &mut Registry) {
+        all.register(
+            "handshakes",
+            "Handshakes under way",
+            self.handshakes.clone(),
+        );
+        let counters = [
+            (
+                "handshakes_retried",
+                "Handshakes whose address had to be proven first",
+                &self.handshakes_retried,
+            ),
+            (
+                "handshakes_ignored",
+                "Handshakes from a subnet over its rate, left without an answer",
+                &self.handshakes_ignored,
+            ),
+            (
+                "handshakes_refused",
+                "Handshakes refused because too many were under way",
+                &self.handshakes_refused,
+            ),
+            (
+                "throttled",
+                "Messages that waited because their sender was over its rate",
+                &self.throttled,
+            ),
+            (
+                "datagrams_dropped",
+                "Datagrams over the rate of a session",
+                &self.datagrams_dropped,
+            ),
+        ];
+        for (name, help, counter) in counters {
+            all.register(name, help, counter.clone());
+        }
+    }
+
     fn register_credentials(&self, all: &mut Registry) {
         let counters = [
             (
@@ -250,6 +303,10 @@ impl Metrics {
     }
 }
 
+fn raise(counter: &Counter, to: u64) {
+    counter.inc_by(to.saturating_sub(counter.get()));
+}
+
 /// Seconds since 1970; 0 for what has no end.
 fn unix(time: Option<SystemTime>) -> i64 {
     let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
@@ -259,7 +316,7 @@ fn unix(time: Option<SystemTime>) -> i64 {
 /// The name under which an ending is counted.
 pub(crate) fn label(ending: &Ending) -> String {
     match ending {
-        Ending::Closed { code, .. } => format!("{code:?}"),
+        Ending::Closed { code, .. } | Ending::ClosedHere { code, .. } => format!("{code:?}"),
         Ending::Handshake { alert, .. } => format!("tls_alert_{alert}"),
         Ending::Lost(_) => "lost".to_owned(),
         Ending::Ours => "ours".to_owned(),

@@ -94,8 +94,7 @@ impl<E: End> Pump<E> {
                 }
                 Outgoing::Close(violation) => {
                     self.wire.close(&violation);
-                    let (code, reason) = (violation.code, violation.what);
-                    return Some(Ending::Closed { code, reason });
+                    return Some(violation.into());
                 }
             }
         }

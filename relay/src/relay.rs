@@ -13,6 +13,7 @@ use holdfast_transport::{
     credentials::CredentialError,
     ending::error_code,
     endpoint::Requests,
+    gate::Gate,
     keys::{EndpointKeys, KeysError},
     live::{ClientTls, LiveCredentials},
     port::{self, Port},
@@ -197,6 +198,7 @@ struct Parts {
     clock: Clock,
     endpoint: Endpoint,
     address: SocketAddr,
+    gate: Arc<Gate>,
     credentials: Arc<LiveCredentials>,
     allocation_tls: ClientTls,
     store: DurableStore,
@@ -238,6 +240,7 @@ impl Parts {
             clock,
             endpoint,
             address,
+            gate: Arc::new(Gate::new(config.handshakes.clone())),
             allocation_tls: credentials.client(version::ALLOCATION)?,
             credentials,
             store,
@@ -293,7 +296,7 @@ impl Parts {
             tide,
             draining,
             given_up: given_up_seen,
-            accepting: tokio::spawn(accept(self.endpoint, context)),
+            accepting: tokio::spawn(accept(self.endpoint, self.gate, context)),
             dialling: tokio::spawn(self.dialler.run(self.links, tide_seen)),
             background,
         })
@@ -305,6 +308,7 @@ impl Parts {
             boot: self.boot,
             metrics: self.metrics.clone(),
             store: Arc::new(self.store.clone()),
+            gate: self.gate.clone(),
             credentials: self.credentials.clone(),
             tide,
         }
@@ -335,6 +339,8 @@ impl Parts {
     fn context(&self, config: &Config, tide: watch::Receiver<Tide>) -> Context {
         Context {
             credentials: self.credentials.clone(),
+            handshake_time: self.gate.timeout(),
+            manners: Arc::new(config.sessions.clone()),
             server: ServerConfig {
                 relay: self.name.clone(),
                 boot: self.boot,
@@ -354,13 +360,15 @@ fn cannot_bind(address: SocketAddr) -> impl FnOnce(io::Error) -> BindError {
 }
 
 /// Accepts connections for ever; their tasks end with it.
-async fn accept(endpoint: Endpoint, context: Context) {
+async fn accept(endpoint: Endpoint, gate: Arc<Gate>, context: Context) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             incoming = endpoint.accept() => match incoming {
                 Some(incoming) => {
-                    connections.spawn(context.clone().serve(incoming));
+                    if let Some((incoming, permit)) = gate.admit(incoming) {
+                        connections.spawn(context.clone().serve(incoming, permit));
+                    }
                 }
                 None => break,
             },

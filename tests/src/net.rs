@@ -51,6 +51,11 @@ impl Net {
 
     /// The same, with other limits than [`test_limits`].
     pub async fn start_with(relays: usize, limits: Limits) -> Self {
+        Self::start_as(relays, |config| config.limits = limits.clone()).await
+    }
+
+    /// The same, each relay with its configuration changed.
+    pub async fn start_as(relays: usize, change: impl Fn(&mut holdfast_relay::Config)) -> Self {
         let (pki, dir) = (Pki::new(), tempfile::tempdir().expect("a temporary folder"));
         let mut net = Self {
             pki,
@@ -62,7 +67,9 @@ impl Net {
         net.start_allocator().await;
         for number in 1..=relays {
             let name = format!("r{number}");
-            net.add_relay(&name, limits.clone()).await;
+            let mut config = net.relay_config(&name, test_limits());
+            change(&mut config);
+            net.add(&name, config).await;
         }
         net
     }
@@ -70,6 +77,10 @@ impl Net {
     /// Adds a relay and waits for its lease.
     pub async fn add_relay(&mut self, name: &str, limits: Limits) {
         let config = self.relay_config(name, limits);
+        self.add(name, config).await;
+    }
+
+    async fn add(&mut self, name: &str, config: holdfast_relay::Config) {
         self.relays.insert(
             name.to_owned(),
             Node {
@@ -91,6 +102,8 @@ impl Net {
             capacity: 1,
             credentials: self.pki.relay(name),
             limits,
+            sessions: Default::default(),
+            handshakes: Default::default(),
         }
     }
 

@@ -32,6 +32,11 @@ fn hello() -> Hello {
     }
 }
 
+fn checked(files: &CredentialFiles, alpn: &[u8]) -> Arc<QuicClientConfig> {
+    let credentials = Credentials::load(files).expect("credentials");
+    credentials.client(alpn).expect("a configuration")
+}
+
 fn unchecked(files: &CredentialFiles) -> Arc<QuicClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     let authority = CertificateDer::from_pem_file(&files.authority).expect("an authority");
@@ -75,8 +80,19 @@ impl Raw {
         relay: SocketAddr,
         alpn: &[u8],
     ) -> Result<Self, Ending> {
-        let credentials = Credentials::load(files).expect("credentials");
-        Self::connect(credentials.client(alpn).expect("a configuration"), relay).await
+        Self::connect(LOOPBACK, checked(files, alpn), relay).await
+    }
+
+    /// The same as [`dial`](Self::dial), from an address of our choice.
+    ///
+    /// # Errors
+    /// As [`dial`](Self::dial).
+    pub async fn dial_from(
+        local: SocketAddr,
+        files: &CredentialFiles,
+        relay: SocketAddr,
+    ) -> Result<Self, Ending> {
+        Self::connect(local, checked(files, version::SESSION), relay).await
     }
 
     /// The same, with a certificate that says no identity of ours. Our own credentials would not
@@ -88,11 +104,15 @@ impl Raw {
         files: &CredentialFiles,
         relay: SocketAddr,
     ) -> Result<Self, Ending> {
-        Self::connect(unchecked(files), relay).await
+        Self::connect(LOOPBACK, unchecked(files), relay).await
     }
 
-    async fn connect(tls: Arc<QuicClientConfig>, relay: SocketAddr) -> Result<Self, Ending> {
-        let socket = endpoint::bind_client(LOOPBACK).expect("a socket");
+    async fn connect(
+        local: SocketAddr,
+        tls: Arc<QuicClientConfig>,
+        relay: SocketAddr,
+    ) -> Result<Self, Ending> {
+        let socket = endpoint::bind_client(local).expect("a socket");
         let trust_domain = TRUST_DOMAIN.parse().expect("a trust domain");
         let connecting = endpoint::dial(&socket, tls, relay, &trust_domain)?;
         let connection = within("a handshake", connecting).await?;
@@ -121,6 +141,19 @@ impl Raw {
                 Ok(_) => {}
                 Err(_) => return false,
             }
+        }
+    }
+
+    /// The connection, to be used in ways that no device would.
+    pub fn connection(&self) -> &quinn::Connection {
+        self.wire.connection()
+    }
+
+    /// The code the relay ended it with, without reading a byte until then.
+    pub async fn closed_unread(&self) -> CloseCode {
+        match within("an ending", self.connection().closed()).await.into() {
+            Ending::Closed { code, .. } => code,
+            other => panic!("{other}"),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Why a connection ended, in words a log or an app can use.
 
-use holdfast_protocol::close::{CloseCode, Fault};
+use holdfast_protocol::close::{CloseCode, Fault, Violation};
 use quinn::{ConnectionError, VarInt};
 
 /// The TLS alerts (RFC 8446, section 6) arrive as transport error codes from here on (RFC 9001,
@@ -29,6 +29,14 @@ pub enum Ending {
     /// The other side fell silent, or was restarted and knows the connection no more.
     #[error("lost: {0}")]
     Lost(String),
+    /// We closed it, and said why.
+    #[error("closed by this side: {code}{}{reason}", if reason.is_empty() { "" } else { ", " })]
+    ClosedHere {
+        /// The reason.
+        code: CloseCode,
+        /// The reason in our words.
+        reason: String,
+    },
     /// We closed it.
     #[error("closed by this side")]
     Ours,
@@ -40,7 +48,16 @@ impl Ending {
         match self {
             Self::Closed { code, .. } => matches!(code.fault(), Fault::Yours) && !is_of_time(*code),
             Self::Handshake { .. } => true,
-            Self::Lost(_) | Self::Ours => false,
+            Self::Lost(_) | Self::ClosedHere { .. } | Self::Ours => false,
+        }
+    }
+}
+
+impl From<Violation> for Ending {
+    fn from(violation: Violation) -> Self {
+        Self::ClosedHere {
+            code: violation.code,
+            reason: violation.what,
         }
     }
 }
@@ -78,6 +95,7 @@ fn is_of_time(code: CloseCode) -> bool {
         CloseCode::HelloTimeout
             | CloseCode::PingTimeout
             | CloseCode::SlowReader
+            | CloseCode::SlowSender
             | CloseCode::Unresponsive
     )
 }

@@ -25,14 +25,14 @@ pub const WATCHED_TIMEOUT_MS: u32 = 10_000;
 /// How often a watched connection asks.
 const WATCHED_INTERVAL: Duration = Duration::from_secs(3);
 
-/// Received and not yet read, one stream: a bandwidth of 1.6 MB/s at a round trip of 80 ms.
-const STREAM_WINDOW: u32 = 128 * 1024;
+/// Received and not yet read, one stream: a bandwidth of 3.2 MB/s at a round trip of 80 ms.
+const STREAM_WINDOW: u32 = 256 * 1024;
 
 /// Received and not yet read, one connection: a bulk body never blocks the control stream.
-const CONNECTION_WINDOW: u32 = 512 * 1024;
+pub(crate) const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// Sent and not yet acknowledged, one connection.
-const SEND_WINDOW: u64 = 512 * 1024;
+pub(crate) const SEND_WINDOW: u64 = 1024 * 1024;
 
 /// Streams of its own that a peer may have open: bulk bodies in flight.
 const BULK_STREAMS: u32 = 4;

@@ -12,6 +12,7 @@
 //!
 //! With the feature `server`, what accepting programs share:
 //!
+//! - `gate`: who may begin a handshake;
 //! - `port`: sockets that accept, and `keys`, by which a restarted one is recognised;
 //! - `live`: credentials that are read again while the program runs, and the end of connections whose
 //!   certificates are revoked (`revocation`).
@@ -22,6 +23,8 @@ pub mod endpoint;
 pub mod exchange;
 #[cfg(feature = "server")]
 mod expiry;
+#[cfg(feature = "server")]
+pub mod gate;
 pub mod identity;
 #[cfg(feature = "server")]
 pub mod keys;

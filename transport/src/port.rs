@@ -9,19 +9,22 @@ use std::{
 };
 
 use quinn::{
-    AsyncTimer, AsyncUdpSocket, Endpoint, Runtime, ServerConfig, TokioRuntime,
+    AsyncTimer, AsyncUdpSocket, Connection, Endpoint, Runtime, ServerConfig, TokioRuntime,
     crypto::rustls::QuicServerConfig,
 };
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    endpoint::{Requests, transport},
+    endpoint::{CONNECTION_WINDOW, Requests, SEND_WINDOW, transport},
     keys::EndpointKeys,
 };
 
 /// How many connections may wait for the accepting side before further ones are turned away.
 const MAX_INCOMING: usize = 1024;
+
+/// Both windows of a connection whose other side is not known yet, in bytes.
+const STRANGERS_WINDOW: u32 = 256 * 1024;
 
 /// Bytes held for one connection that is not accepted yet: some early packets, no payload.
 const INCOMING_BUFFER: u64 = 64 * 1024;
@@ -123,11 +126,21 @@ pub fn server_config(
     keys: &EndpointKeys,
 ) -> ServerConfig {
     let mut config = ServerConfig::new(tls, keys.token());
+    let mut transport = transport(requests);
+    transport
+        .receive_window(STRANGERS_WINDOW.into())
+        .send_window(STRANGERS_WINDOW.into());
     config
-        .transport_config(Arc::new(transport(requests)))
+        .transport_config(Arc::new(transport))
         .max_incoming(MAX_INCOMING)
         .incoming_buffer_size(INCOMING_BUFFER)
         .incoming_buffer_size_total(INCOMING_BUFFER_TOTAL)
         .migration(true);
     config
+}
+
+/// Opens the windows of an accepted connection to what bulk bodies need, once it is known whose it is.
+pub fn widen(connection: &Connection) {
+    connection.set_receive_window(CONNECTION_WINDOW.into());
+    connection.set_send_window(SEND_WINDOW);
 }

@@ -10,8 +10,11 @@ use bytes::{Bytes, BytesMut};
 use holdfast_protocol::{
     close::{CloseCode, Violation},
     frame::Encoded,
+    pace::{Pace, Patience},
+    time::Time,
 };
 use quinn::{Connection, ReadError, RecvStream, SendDatagramError, SendStream, WriteError};
+use tokio::time::{Instant, sleep_until};
 
 use crate::{Ending, ending::error_code};
 
@@ -53,6 +56,13 @@ impl Wire {
     pub async fn open(connection: Connection, max_bulk: usize) -> Result<Self, Ending> {
         let (send, recv) = connection.open_bi().await?;
         Ok(Self::new(connection, send, recv, max_bulk))
+    }
+
+    /// Has the other side send its bodies on streams of their own at no slower a pace. One that does
+    /// not is closed with [`CloseCode::SlowSender`].
+    pub fn with_pace(mut self, pace: Pace) -> Self {
+        self.bulk_in.pace = Some(pace);
+        self
     }
 
     /// The side that was dialled accepts it.
@@ -122,8 +132,9 @@ impl Wire {
                 bulk = self.bulk_in.next(&self.connection) => match bulk {
                     Ok(bytes) => return Ok(Incoming::Bulk(bytes)),
                     Err(violation) => {
-                        self.close(&violation?);
-                        return Err(Ending::Ours);
+                        let violation = violation?;
+                        self.close(&violation);
+                        return Err(violation.into());
                     }
                 },
                 written = self.control_out.write(), if !self.control_out.is_empty() => written?,
@@ -203,14 +214,26 @@ impl Outgoing {
 #[derive(Debug)]
 struct BulkReader {
     limit: usize,
-    current: Option<RecvStream>,
+    pace: Option<Pace>,
+    /// The origin of every [`Time`] here.
+    started: Instant,
+    current: Option<Arriving>,
     collected: BytesMut,
+}
+
+/// A stream that is being read.
+#[derive(Debug)]
+struct Arriving {
+    stream: RecvStream,
+    patience: Option<Patience>,
 }
 
 impl BulkReader {
     fn new(limit: usize) -> Self {
         Self {
             limit,
+            pace: None,
+            started: Instant::now(),
             current: None,
             collected: BytesMut::new(),
         }
@@ -219,12 +242,26 @@ impl BulkReader {
     /// The next whole stream. Cancel safe: what was read so far stays here.
     async fn next(&mut self, connection: &Connection) -> Result<Bytes, Result<Violation, Ending>> {
         loop {
-            let Some(stream) = &mut self.current else {
-                self.current = Some(connection.accept_uni().await.map_err(|e| Err(e.into()))?);
+            let started = self.started;
+            let Some(arriving) = &mut self.current else {
+                let stream = connection.accept_uni().await.map_err(|e| Err(e.into()))?;
+                let now = Time::at(started.elapsed());
+                let patience = self.pace.map(|pace| Patience::new(pace, now));
+                self.current = Some(Arriving { stream, patience });
                 continue;
             };
-            match stream.read_chunk(READ_SIZE, true).await {
-                Ok(Some(chunk)) => self.collected.extend_from_slice(&chunk.bytes),
+            let read = tokio::select! {
+                biased;
+                read = arriving.stream.read_chunk(READ_SIZE, true) => read,
+                () = at_the_end_of(arriving.patience, started) => return Err(Ok(too_slow())),
+            };
+            match read {
+                Ok(Some(chunk)) => {
+                    self.collected.extend_from_slice(&chunk.bytes);
+                    if let Some(patience) = &mut arriving.patience {
+                        patience.progress(Time::at(started.elapsed()), chunk.bytes.len() as u64);
+                    }
+                }
                 Ok(None) => {
                     self.current = None;
                     return Ok(std::mem::take(&mut self.collected).freeze());
@@ -240,6 +277,18 @@ impl BulkReader {
             }
         }
     }
+}
+
+async fn at_the_end_of(patience: Option<Patience>, started: Instant) {
+    match patience {
+        Some(patience) => sleep_until(started + patience.ends().since_origin()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn too_slow() -> Violation {
+    let what = "a body on a stream of its own came too slowly";
+    Violation::new(CloseCode::SlowSender, what)
 }
 
 /// Writes streams one after the other, in the order in which they were queued.

@@ -27,6 +27,15 @@ pub(crate) enum Outgoing {
 }
 
 impl Outgoing {
+    /// How many bytes of it may wait on a stream.
+    pub(super) fn queued(&self) -> usize {
+        match self {
+            Self::Control(bytes) => bytes.len(),
+            Self::Bulk(frame) => frame.len(),
+            Self::Datagram(_) | Self::Close(_) => 0,
+        }
+    }
+
     /// A frame in its lane: on the control stream, or on a stream of its own.
     pub(super) fn in_lane(lane: Lane, frame: Encoded) -> impl Iterator<Item = Self> {
         let pieces = match lane {

@@ -28,6 +28,7 @@ use super::{
     end::{End, Outgoing, Tide},
     link::{edge::Edge, home::Home},
     links::Links,
+    manners::Manners,
     router::Router,
     session::Session,
     tenancy::{Question, Tenancy},
@@ -54,6 +55,8 @@ pub struct Settings {
     pub rules: Rules,
     /// Added to one and a half times the announced interval before a silent device is dropped.
     pub ping_grace: Duration,
+    /// What a session may take.
+    pub manners: Manners,
     /// For the pauses between dials.
     pub seed: u64,
 }
@@ -67,6 +70,7 @@ impl Settings {
             capacity: 1,
             rules: Rules::default(),
             ping_grace: Deadline::DEFAULT_GRACE,
+            manners: Manners::default(),
             seed: 0,
         }
     }
@@ -119,6 +123,7 @@ pub struct Relay {
     boot: u64,
     is_ready: Arc<AtomicBool>,
     server: ServerConfig,
+    manners: Manners,
     router: Router,
     links: Links,
     tenancy: Tenancy,
@@ -164,6 +169,7 @@ impl Relay {
             boot: number,
             is_ready,
             server,
+            manners: settings.manners,
             router,
             links,
             tenancy: Tenancy::new(number, settings.addresses, settings.capacity),
@@ -207,7 +213,7 @@ impl Relay {
             }
         };
         let (router, config) = (self.router.clone(), self.server.clone());
-        let session = Session::new(router, config, sender.clone(), now);
+        let session = Session::new(router, config, sender.clone(), &self.manners, now);
         Ok(self.connect(Box::new(session), Some(sender)))
     }
 

@@ -125,6 +125,11 @@ struct State {
 }
 
 impl Router {
+    /// Counters.
+    pub(crate) fn metrics(&self) -> Arc<Metrics> {
+        self.0.metrics.clone()
+    }
+
     /// A router for one boot of a relay.
     pub(crate) fn new(
         (name, boot): (Name, Boot),

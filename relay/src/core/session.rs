@@ -1,21 +1,25 @@
 //! The relay's side of a session: the protocol's half of it, and what its device asks of the
 //! router.
 
-use std::{collections::VecDeque, net::SocketAddr};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use holdfast_protocol::{
     close::{CloseCode, Violation},
-    id::{MessageId, Sender},
+    id::{Lane, MessageId, Sender},
     message::{Ack, Allow, Hello, Outcome, Receipt, Submit},
+    pace::{Bucket, Rate},
     server::{Action, Event, Server, ServerConfig},
     time::Time,
 };
 
 use super::{
     end::{End, Outgoing, Tide},
+    manners::Manners,
+    reading::Reading,
     request::{Attachment, Request},
     router::Router,
+    throttle::Throttle,
 };
 use crate::{
     bell::Bell,
@@ -25,12 +29,24 @@ use crate::{
         online,
         outlet::{Asker, Body, Outbound, Outlet, Question},
     },
+    metrics::Metrics,
     store::StoreError,
 };
 
-/// What may be queued for one device, in bytes. The windows keep it far below, unless the device
-/// does not read: two lanes of deliveries, and answers of a few bytes each.
+/// What may be queued for one device beside the largest body, in bytes. The windows keep it far below,
+/// unless the device does not read: two lanes of deliveries, and answers of a few bytes each.
 const MAX_BACKLOG: usize = 8 * 1024 * 1024;
+
+/// Of the datagrams that are dropped: how many are borne, for each that is looked at.
+const EXCESS: u64 = 10;
+
+/// A message that was sent, on its way to the router.
+#[derive(Debug)]
+struct Sent {
+    lane: Lane,
+    submit: Submit,
+    body: Bytes,
+}
 
 /// The relay's side of a session.
 pub(crate) struct Session {
@@ -42,15 +58,39 @@ pub(crate) struct Session {
     epoch: u64,
     attachment: Option<Attachment>,
     outgoing: VecDeque<Outgoing>,
+    throttle: Throttle<Sent>,
+    /// Datagrams that are looked at.
+    datagrams: Bucket,
+    /// Datagrams that are dropped.
+    excess: Bucket,
+    reading: Reading,
+    metrics: Arc<Metrics>,
 }
 
 impl Session {
     /// A session whose connection is there; `sender` is who its certificate says.
-    pub(crate) fn new(router: Router, config: ServerConfig, sender: Sender, now: Moment) -> Self {
+    pub(crate) fn new(
+        router: Router,
+        config: ServerConfig,
+        sender: Sender,
+        manners: &Manners,
+        now: Moment,
+    ) -> Self {
+        let server = Server::new(config, now.time);
+        let datagrams = manners.datagrams();
+        let excess = Rate {
+            per_second: EXCESS * datagrams.per_second,
+            burst: EXCESS * datagrams.burst,
+        };
         Self {
+            metrics: router.metrics(),
+            throttle: Throttle::new(manners.rates(&sender)),
+            datagrams: Bucket::new(datagrams),
+            excess: Bucket::new(excess),
+            reading: Reading::new(manners.pace(), MAX_BACKLOG + server.max_bulk_stream()),
             router,
             sender,
-            server: Server::new(config, now.time),
+            server,
             outlet: Outlet::new(),
             epoch: 0,
             attachment: None,
@@ -75,21 +115,11 @@ impl Session {
         let done = match event {
             Event::Hello(hello) => self.handle_hello(now, hello),
             Event::Submit { lane, submit, body } => {
-                let Submit { seq, to, options } = submit;
-                let id = MessageId {
-                    sender: self.sender.clone(),
-                    epoch: self.epoch,
-                    lane,
-                    seq,
-                };
-                let asker = self.asker(Question::Submitted { lane, seq });
-                let message = Message {
-                    id,
-                    to,
-                    options,
-                    body,
-                };
-                self.router.request(now, Request::Submit { message, asker })
+                let (size, sent) = (body.len(), Sent { lane, submit, body });
+                if self.throttle.queue(now.time, size, sent) {
+                    self.metrics.throttled.inc();
+                }
+                self.let_through(now)
             }
             Event::Ack(ack) => self.handle_ack(now, ack),
             Event::Allow(allow) => self.handle_allow(now, allow),
@@ -97,6 +127,33 @@ impl Session {
         if let Err(error) = done {
             self.fail(&error);
         }
+    }
+
+    /// Hands the router what the sender's rate lets through.
+    fn let_through(&mut self, now: Moment) -> Result<(), StoreError> {
+        while let Some(sent) = self.throttle.next(now.time) {
+            self.submit(now, sent)?;
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self, now: Moment, sent: Sent) -> Result<(), StoreError> {
+        let Sent { lane, submit, body } = sent;
+        let Submit { seq, to, options } = submit;
+        let id = MessageId {
+            sender: self.sender.clone(),
+            epoch: self.epoch,
+            lane,
+            seq,
+        };
+        let asker = self.asker(Question::Submitted { lane, seq });
+        let message = Message {
+            id,
+            to,
+            options,
+            body,
+        };
+        self.router.request(now, Request::Submit { message, asker })
     }
 
     /// A device goes on the online list before it is welcomed; a service has no mailbox.
@@ -200,6 +257,17 @@ impl Session {
         }
     }
 
+    /// A device that repeats its pings on a bad path is forgiven much.
+    fn drop_datagram(&mut self, now: Moment) {
+        self.metrics.datagrams_dropped.inc();
+        if !self.excess.take(now.time) {
+            let what = "many more datagrams than a heartbeat needs";
+            self.server
+                .close(Violation::new(CloseCode::TooManyDatagrams, what));
+            self.perform(now);
+        }
+    }
+
     fn fail(&mut self, error: &StoreError) {
         tracing::error!(%error, "the store cannot be read");
         let what = "the store cannot be read";
@@ -224,6 +292,9 @@ impl End for Session {
     }
 
     fn datagram(&mut self, now: Moment, bytes: Bytes, observed: SocketAddr) {
+        if !self.datagrams.take(now.time) {
+            return self.drop_datagram(now);
+        }
         self.server.handle_datagram(now.time, bytes, observed);
         self.perform(now);
     }
@@ -237,11 +308,19 @@ impl End for Session {
 
     fn timeout(&mut self, now: Moment) {
         self.server.handle_timeout(now.time);
+        if let Err(error) = self.let_through(now) {
+            self.fail(&error);
+        }
         self.perform(now);
     }
 
     fn deadline(&self) -> Option<Time> {
-        self.server.deadline()
+        let deadlines = [
+            self.server.deadline(),
+            self.throttle.turn(),
+            self.reading.deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     fn turn(&mut self, now: Moment, tide: Tide) {
@@ -258,15 +337,16 @@ impl End for Session {
     }
 
     fn set_backlog(&mut self, now: Moment, bytes: usize) {
-        if bytes > MAX_BACKLOG {
-            self.server
-                .close(Violation::new(CloseCode::SlowReader, "read faster"));
+        if let Err(slow) = self.reading.left(now.time, bytes) {
+            self.server.close(slow);
             self.perform(now);
         }
     }
 
     fn poll(&mut self) -> Option<Outgoing> {
-        self.outgoing.pop_front()
+        let outgoing = self.outgoing.pop_front()?;
+        self.reading.give(outgoing.queued());
+        Some(outgoing)
     }
 
     /// Takes the device off the online list, and drops what waits to be passed on for it.

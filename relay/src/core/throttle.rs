@@ -1,0 +1,127 @@
+//! Slows a sender down without refusing it anything: what is over its rate waits its turn. How much
+//! can wait is bounded by the sender's own window, for nothing that waits has been answered.
+
+use std::collections::VecDeque;
+
+use holdfast_protocol::{
+    pace::{Bucket, Rate},
+    time::Time,
+};
+
+/// What one sender has sent and was not let through yet, in order.
+#[derive(Debug)]
+pub(crate) struct Throttle<T> {
+    messages: Bucket,
+    bytes: Bucket,
+    waiting: VecDeque<(u64, T)>,
+}
+
+impl<T> Throttle<T> {
+    /// Nothing waits.
+    pub(crate) fn new((messages, bytes): (Rate, Rate)) -> Self {
+        Self {
+            messages: Bucket::new(messages),
+            bytes: Bucket::new(bytes),
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// Puts an item of `size` bytes at the end of the line; whether it has to wait there.
+    pub(crate) fn queue(&mut self, now: Time, size: usize, item: T) -> bool {
+        self.waiting.push_back((size as u64, item));
+        self.waiting.len() > 1 || self.opens_at() > now
+    }
+
+    /// The next item whose turn it is.
+    pub(crate) fn next(&mut self, now: Time) -> Option<T> {
+        if self.opens_at() > now {
+            return None;
+        }
+        let (size, item) = self.waiting.pop_front()?;
+        self.messages.spend(now, 1);
+        self.bytes.spend(now, size);
+        Some(item)
+    }
+
+    /// When it is the turn of the next item, if there is one.
+    pub(crate) fn turn(&self) -> Option<Time> {
+        (!self.waiting.is_empty()).then(|| self.opens_at())
+    }
+
+    fn opens_at(&self) -> Time {
+        self.messages.ready_at().max(self.bytes.ready_at())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const SMALL: usize = 10;
+
+    fn at(ms: u64) -> Time {
+        Time::at(Duration::from_millis(ms))
+    }
+
+    fn throttle(messages: u64, bytes: u64) -> Throttle<usize> {
+        let rate = |per_second| Rate {
+            per_second,
+            burst: per_second,
+        };
+        Throttle::new((rate(messages), rate(bytes)))
+    }
+
+    fn passed(throttle: &mut Throttle<usize>, now: Time) -> Vec<usize> {
+        std::iter::from_fn(|| throttle.next(now)).collect()
+    }
+
+    #[test]
+    fn what_is_over_the_rate_waits_and_comes_in_order() {
+        let mut throttle = throttle(10, 0);
+        let waits: Vec<bool> = (0..25)
+            .map(|number| {
+                let waits = throttle.queue(at(0), SMALL, number);
+                if !waits {
+                    assert_eq!(throttle.next(at(0)), Some(number));
+                }
+                waits
+            })
+            .collect();
+        assert_eq!(waits.iter().filter(|waits| **waits).count(), 15);
+        assert_eq!(throttle.turn(), Some(at(100)));
+        assert_eq!(passed(&mut throttle, at(99)), [0_usize; 0]);
+        assert_eq!(passed(&mut throttle, at(100)), [10]);
+        assert_eq!(
+            passed(&mut throttle, at(1_100)),
+            (11..21).collect::<Vec<_>>()
+        );
+        assert_eq!(
+            passed(&mut throttle, at(9_000)),
+            (21..25).collect::<Vec<_>>()
+        );
+        assert_eq!(throttle.turn(), None);
+    }
+
+    #[test]
+    fn large_messages_wait_by_their_bytes_and_pass_however_large() {
+        let mut throttle = throttle(0, 1_000);
+        for number in 0..3 {
+            throttle.queue(at(0), 5_000, number);
+        }
+        assert_eq!(passed(&mut throttle, at(0)), [0]);
+        assert_eq!(passed(&mut throttle, at(4_000)), [0_usize; 0]);
+        assert_eq!(passed(&mut throttle, at(5_000)), [1]);
+        assert_eq!(passed(&mut throttle, at(10_000)), [2]);
+    }
+
+    #[test]
+    fn without_a_rate_nothing_waits() {
+        let mut throttle = throttle(0, 0);
+        for number in 0..1_000 {
+            assert!(!throttle.queue(at(0), usize::MAX >> 1, number));
+            assert_eq!(throttle.next(at(0)), Some(number));
+        }
+    }
+}

@@ -62,7 +62,7 @@ struct Entry {
     arrivals: u32,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Book {
     entries: HashMap<Key, Entry>,
     newest: HashMap<(u16, u16, Lane), u32>,
@@ -177,6 +177,38 @@ impl Ledger {
     /// Writes down that something came that was not sent like that.
     pub fn wrong(&self, what: String) {
         self.write(|book| book.wrong(what));
+    }
+
+    /// Whether a message has come.
+    pub fn has_come(&self, key: Key) -> bool {
+        let book = self.book.lock();
+        book.entries
+            .get(&key)
+            .is_some_and(|entry| entry.arrivals > 0)
+    }
+
+    /// A book of its own that says the same.
+    pub fn copy(&self) -> Self {
+        Self {
+            seed: self.seed,
+            book: Mutex::new(self.book.lock().clone()),
+            news: watch::Sender::new(0),
+        }
+    }
+
+    /// Takes what came twice in another copy of this book for what has not come yet: its recipient
+    /// had it, and was cut off before it could say so.
+    pub fn expect_again(&self, other: &Self) {
+        let other = other.book.lock();
+        let twice = |(key, entry): (&Key, &Entry)| (entry.arrivals > 1).then_some(*key);
+        self.write(|book| {
+            for key in other.entries.iter().filter_map(twice) {
+                let entry = book.entries.entry(key).or_default();
+                (entry.arrivals, book.newest) = (0, HashMap::new());
+                book.arrived -= 1;
+                *book.owed.entry(key.recipient).or_default() += usize::from(entry.word.is_owed());
+            }
+        });
     }
 
     /// What bodies follow from.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use holdfast_protocol::{
     close::{CloseCode, Violation},
-    id::{Identity, Sender},
+    id::{Identity, Name, Sender},
     server::{Server, ServerConfig},
     version,
 };
@@ -107,13 +107,13 @@ impl Context {
     async fn serve_identity(self, connection: Connection, identity: Identity) {
         let metrics = self.metrics.clone();
         let (gauge, ending) = match sender(identity) {
-            Some(sender) => (&metrics.sessions, {
+            Ok(sender) => (&metrics.sessions, {
                 metrics.sessions.inc();
                 self.serve_session(connection, sender).await
             }),
-            None => (&metrics.links, {
+            Err(relay) => (&metrics.links, {
                 metrics.links.inc();
-                self.serve_link(connection).await
+                self.serve_link(connection, relay).await
             }),
         };
         gauge.dec();
@@ -152,10 +152,10 @@ impl Context {
             .await
     }
 
-    async fn serve_link(self, connection: Connection) -> Ending {
+    async fn serve_link(self, connection: Connection, relay: Name) -> Ending {
         match Wire::accept(connection, MAX_BULK_STREAM).await {
             Ok(wire) => {
-                Pump::new(wire, Home::new(self.router), self.clock)
+                Pump::new(wire, Home::new(self.router, relay), self.clock)
                     .run()
                     .await
             }
@@ -183,10 +183,11 @@ fn check_kind(connection: &Connection, identity: Identity) -> Result<Identity, V
     Err(Violation::new(CloseCode::WrongKind, what))
 }
 
-fn sender(identity: Identity) -> Option<Sender> {
+/// Who opens a session; else the name of the relay that opens a link.
+fn sender(identity: Identity) -> Result<Sender, Name> {
     match identity {
-        Identity::Device(device) => Some(Sender::Device(device)),
-        Identity::Service(name) => Some(Sender::Service(name)),
-        Identity::Relay(_) | Identity::Allocator(_) => None,
+        Identity::Device(device) => Ok(Sender::Device(device)),
+        Identity::Service(name) => Ok(Sender::Service(name)),
+        Identity::Relay(name) | Identity::Allocator(name) => Err(name),
     }
 }

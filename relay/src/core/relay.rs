@@ -203,8 +203,8 @@ impl Relay {
         let sender = match who {
             Identity::Device(device) => Sender::Device(device.clone()),
             Identity::Service(name) => Sender::Service(name.clone()),
-            Identity::Relay(_) => {
-                let home = Home::new(self.router.clone());
+            Identity::Relay(relay) => {
+                let home = Home::new(self.router.clone(), relay.clone());
                 return Ok(self.connect(Box::new(home), None));
             }
             Identity::Allocator(_) => {

@@ -15,7 +15,7 @@ mod waiting;
 mod tests;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     mem,
     sync::{
         Arc,
@@ -114,6 +114,8 @@ struct State {
     residents: Residents,
     homes: HashMap<Name, Home>,
     waiting: Waiting,
+    /// The links that other relays have dialled.
+    links_in: BTreeMap<Name, Outlet>,
     positions: Positions,
     mail_clock: MailClock,
     held: u64,
@@ -142,6 +144,7 @@ impl Router {
             residents: Residents::default(),
             homes: HashMap::new(),
             waiting: Waiting::default(),
+            links_in: BTreeMap::new(),
             positions: Positions::of_boot(boot.number),
             mail_clock: MailClock::resume(boot.reading, rules.max_ttl),
             held: 0,
@@ -249,6 +252,22 @@ impl Router {
         outlet.close();
         self.0.state.lock().waiting.forget(outlet);
         self.0.links.forget(outlet);
+    }
+
+    /// Another relay has dialled: nothing that still comes over its last link counts any more.
+    pub(crate) fn link(&self, relay: &Name, outlet: &Outlet) {
+        let mut state = self.0.state.lock();
+        if let Some(older) = state.links_in.insert(relay.clone(), outlet.clone()) {
+            older.relink();
+        }
+    }
+
+    /// A link that another relay had dialled has ended.
+    pub(crate) fn unlink(&self, relay: &Name, outlet: &Outlet) {
+        let mut state = self.0.state.lock();
+        if state.links_in.get(relay) == Some(outlet) {
+            state.links_in.remove(relay);
+        }
     }
 
     /// Reads a stored body, if it is still there.

@@ -165,6 +165,7 @@ impl Session {
                 id: self.router.next_session(),
                 outlet: self.outlet.clone(),
                 since: now.time,
+                via: None,
             };
             let attachment = Attachment {
                 session,
@@ -237,6 +238,7 @@ impl Session {
                 self.server
                     .close(Violation::new(CloseCode::Overloaded, what));
             }
+            Outbound::Relinked => {}
         }
     }
 

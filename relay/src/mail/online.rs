@@ -15,6 +15,25 @@ pub(crate) struct Session {
     pub(crate) outlet: Outlet,
     /// When the device attached.
     pub(crate) since: Time,
+    /// The other relay where it did, if it is one.
+    pub(crate) via: Option<Via>,
+}
+
+/// A session of another relay's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Via {
+    /// The other relay.
+    pub(crate) relay: Name,
+    /// Its number for the session.
+    pub(crate) session: SessionId,
+}
+
+impl Session {
+    /// Whether this is the other one, attached again over a new link: how old each says it is was
+    /// measured twice, and tells nothing.
+    fn continues(&self, other: &Self) -> bool {
+        self.via.is_some() && self.via == other.via
+    }
 }
 
 /// An account's attached devices.
@@ -25,15 +44,15 @@ impl Online {
     /// The younger of two sessions of a device stays; the other is told so. Tells whether the new
     /// one is on the list now, and whether another one was ended for it.
     pub(crate) fn attach(&mut self, device: &Name, session: Session) -> Attached {
-        let older = match self.0.get(device) {
-            Some(other) if other.id != session.id && other.since > session.since => {
-                end(&session);
-                return Attached::Refused;
-            }
-            other => other.filter(|other| other.id != session.id).cloned(),
-        };
+        let other = self.0.get(device).filter(|other| other.id != session.id);
+        let rival = other.filter(|other| !session.continues(other)).cloned();
+        let is_younger = |rival: &Session| rival.since > session.since;
+        if rival.as_ref().is_some_and(is_younger) {
+            end(&session);
+            return Attached::Refused;
+        }
         self.0.insert(device.clone(), session);
-        match older {
+        match rival {
             Some(older) => {
                 end(&older);
                 Attached::InsteadOf(older)
@@ -100,6 +119,18 @@ mod tests {
             id,
             outlet: Outlet::new(),
             since: Time::at(Duration::from_secs(at)),
+            via: None,
+        }
+    }
+
+    fn over_link(id: SessionId, at: u64, number: SessionId) -> Session {
+        let relay = Name::new("r2").unwrap();
+        Session {
+            via: Some(Via {
+                relay,
+                session: number,
+            }),
+            ..session(id, at)
         }
     }
 
@@ -121,5 +152,19 @@ mod tests {
         assert_eq!(online.get(&phone), Some(&new));
         assert!(online.detach(&phone, 2));
         assert_eq!(online.len(), 0);
+    }
+
+    /// The home measures a session's age each time a link to it is made, not twice the same.
+    #[test]
+    fn a_session_that_is_attached_again_over_a_new_link_does_not_end_itself() {
+        let (phone, mut online) = (Name::new("phone").unwrap(), Online::default());
+        let (first, again) = (over_link(1, 9, 5), over_link(2, 8, 5));
+        online.attach(&phone, first.clone());
+        assert_eq!(online.attach(&phone, again.clone()), Attached::First);
+        assert_eq!(first.outlet.take(), []);
+        assert!(!online.detach(&phone, 1), "the end of the old link");
+        assert_eq!(online.get(&phone), Some(&again));
+        let older = over_link(3, 7, 6);
+        assert_eq!(online.attach(&phone, older), Attached::Refused);
     }
 }

@@ -90,6 +90,8 @@ pub(crate) enum Outbound {
     },
     /// What the session asks for piles up here faster than it can be passed on.
     Overloaded,
+    /// The other relay has made a new link: this one is of no more use.
+    Relinked,
 }
 
 /// One end of the queue; a clone pushes into the same one.
@@ -136,11 +138,20 @@ impl Outlet {
     /// Ends what comes from the other side of this outlet: one of its requests could not be kept,
     /// and none after it may overtake it. Its sender starts again from the oldest unanswered one.
     pub(crate) fn shut(&self) {
-        self.0.shut.store(true, Ordering::Release);
-        self.push(Outbound::Overloaded);
+        self.shut_with(Outbound::Overloaded);
     }
 
-    /// Whether [`shut`](Self::shut) was called.
+    /// As [`shut`](Self::shut), because the other relay has made a new link.
+    pub(crate) fn relink(&self) {
+        self.shut_with(Outbound::Relinked);
+    }
+
+    fn shut_with(&self, why: Outbound) {
+        self.0.shut.store(true, Ordering::Release);
+        self.push(why);
+    }
+
+    /// Whether [`shut`](Self::shut) or [`relink`](Self::relink) was called.
     pub(crate) fn is_shut(&self) -> bool {
         self.0.shut.load(Ordering::Acquire)
     }

@@ -307,6 +307,7 @@ mod tests {
                 id,
                 outlet: Outlet::new(),
                 since: Time::at(Duration::from_secs(since)),
+                via: None,
             },
             device: "alice/phone".parse().unwrap(),
             inbox: 1,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use holdfast_protocol::{
     close::{CloseCode, Violation},
     frame::{self, FrameType, RawFrame},
-    id::Lane,
+    id::{Lane, Name},
     peer::{Attach, Detach, Evict, Pass, Passed, PeerAck, PeerAllow, PeerDeliver, PeerGap},
 };
 
@@ -21,7 +21,7 @@ use crate::{
     mail::{
         desk::Moment,
         message::Message,
-        online::Session,
+        online::{Session, Via},
         outlet::{Asker, Body, Outbound, Outlet, Question, SessionId},
     },
     store::StoreError,
@@ -29,6 +29,8 @@ use crate::{
 
 /// The home's end of a link.
 pub(crate) struct Home {
+    /// The relay that dialled.
+    relay: Name,
     router: Router,
     frames: Frames,
     outlet: Outlet,
@@ -39,12 +41,16 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// A link that another relay has dialled.
-    pub(crate) fn new(router: Router) -> Self {
+    /// A link that another relay has dialled. An older one of the same relay's ends: it dials when
+    /// that is of no more use to it.
+    pub(crate) fn new(router: Router, relay: Name) -> Self {
+        let outlet = Outlet::new();
+        router.link(&relay, &outlet);
         Self {
+            relay,
             router,
             frames: Frames::new(),
-            outlet: Outlet::new(),
+            outlet,
             theirs: BTreeMap::new(),
             ours: BTreeMap::new(),
         }
@@ -127,6 +133,10 @@ impl Home {
             id: self.router.next_session(),
             outlet: self.outlet.clone(),
             since,
+            via: Some(Via {
+                relay: self.relay.clone(),
+                session,
+            }),
         };
         self.ours.insert(ours.id, session);
         let attachment = Attachment {
@@ -207,6 +217,10 @@ impl Home {
                 let what = "this relay cannot keep up with its own peers";
                 return Err(Violation::new(CloseCode::Overloaded, what));
             }
+            Outbound::Relinked => {
+                let what = "a newer link of this relay was made";
+                return Err(Violation::new(CloseCode::Superseded, what));
+            }
         }
         Ok(())
     }
@@ -250,6 +264,7 @@ impl End for Home {
                 tracing::error!(%error, "a device could not be taken off the list");
             }
         }
+        self.router.unlink(&self.relay, &self.outlet);
         self.router.forget(&self.outlet);
     }
 }

@@ -15,6 +15,8 @@ struct World {
     /// Where what one relay says on a link arrives.
     wires: BTreeMap<(Name, Conn), (Name, Conn)>,
     devices: Vec<Device>,
+    /// The ends of links that a relay has closed.
+    closed: Vec<(Name, Conn)>,
 }
 
 struct Device {
@@ -54,6 +56,7 @@ impl World {
             disks: BTreeMap::new(),
             wires: BTreeMap::new(),
             devices: Vec::new(),
+            closed: Vec::new(),
         };
         ["r1", "r2"].into_iter().for_each(|relay| world.boot(relay));
         world
@@ -174,7 +177,7 @@ impl World {
                     .client
                     .handle_datagram(now.time, bytes);
             }
-            Output::Close { conn, .. } => self.device(from, conn).is_open = false,
+            Output::Close { conn, .. } => self.close(from, conn),
             Output::Dial(relay) => self.dial(from, &relay.name),
             Output::Lease(lease) => {
                 let leased = Leased {
@@ -192,6 +195,15 @@ impl World {
                 let relay = self.relays.get_mut(from).unwrap();
                 relay.located(now, &account, Some(answer));
             }
+        }
+    }
+
+    fn close(&mut self, from: &Name, conn: Conn) {
+        let mut devices = self.devices.iter_mut();
+        let device = devices.find(|device| device.relay == *from && device.conn == conn);
+        match device {
+            Some(device) => device.is_open = false,
+            None => self.closed.push((from.clone(), conn)),
         }
     }
 
@@ -275,6 +287,28 @@ fn what_was_stored_outlives_the_relay_and_links_come_back() {
     assert_eq!(world.heard(phone), [Heard::Message(1, "kept".into())]);
     world.send(pc, 2, "alice/phone", "more".into());
     assert_eq!(world.heard(pc), [Heard::Receipt(2, Outcome::Delivered)]);
+}
+
+/// The edge takes a link for broken, and the home has not noticed.
+#[test]
+fn a_new_link_takes_the_place_of_one_that_the_home_takes_for_up() {
+    let mut world = World::new();
+    let pc = world.attach("alice/pc", "r2");
+    let wires = std::mem::take(&mut world.wires);
+    let [(_, here), (_, there)] = [0, 1].map(|at| wires.keys().nth(at).unwrap().clone());
+    let edge = world.relays.get_mut(&name("r2")).unwrap();
+    edge.ended(world.now, there);
+    assert_eq!(
+        world.relays[&name("r1")].online(&name("alice")),
+        [name("pc")]
+    );
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.closed, [(name("r1"), here)], "the older link");
+    assert!(world.devices[pc].is_open, "its session goes on");
+    let phone = world.attach("alice/phone", "r1");
+    world.send(phone, 1, "alice/pc", "still there?".into());
+    assert_eq!(world.heard(pc), [Heard::Message(1, "still there?".into())]);
+    assert_eq!(world.heard(phone), [Heard::Receipt(1, Outcome::Delivered)]);
 }
 
 #[test]

@@ -77,6 +77,7 @@ impl Fixture {
                 id,
                 outlet: Outlet::new(),
                 since: Time::at(Duration::from_secs(id)),
+                via: None,
             },
             device: device.parse().unwrap(),
             inbox: 1,

@@ -140,6 +140,7 @@ impl Home {
             id: self.sessions,
             outlet: Outlet::new(),
             since: self.now.time,
+            via: None,
         };
         let device = Device {
             name: name(device),

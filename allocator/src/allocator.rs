@@ -12,10 +12,12 @@ use holdfast_transport::{
     credentials::CredentialError,
     ending::error_code,
     endpoint::Requests,
+    gate::{Gate, GateFigures},
     keys::{EndpointKeys, KeysError},
     live::LiveCredentials,
     port::{self, Port},
 };
+use parking_lot::Mutex;
 use quinn::{Endpoint, Incoming};
 use tokio::{
     sync::Semaphore,
@@ -30,6 +32,7 @@ use crate::{
     fleet::RelayReport,
     pins::PinError,
     registry::Registry,
+    turnstile::Turnstile,
 };
 
 /// How often it is looked whose lease has run out. Only the log waits for it.
@@ -108,6 +111,8 @@ impl Allocator {
             credentials: credentials.clone(),
             room: Semaphore::new(limits.connections),
             limits,
+            gate: Gate::new(config.handshakes.clone()),
+            turnstile: Mutex::new(Turnstile::new(config.requests())),
             started: Instant::now(),
         });
         let mut acceptor = JoinSet::new();
@@ -207,40 +212,48 @@ async fn open(config: &Config) -> Result<(Db, Registry), PinError> {
 
 /// Accepts until the endpoint is closed, then sees every connection off.
 async fn accept(endpoint: Endpoint, desk: Arc<Desk>) {
-    let handshakes = Arc::new(Semaphore::new(desk.limits.handshakes));
     let mut connections = JoinSet::new();
     let mut expiry = interval(EXPIRY_CHECK);
     expiry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut turned_away = TurnedAway::default();
     loop {
         tokio::select! {
             incoming = endpoint.accept() => match incoming {
-                Some(incoming) => receive(incoming, &handshakes, &desk, &mut connections),
+                Some(incoming) => receive(incoming, &desk, &mut connections),
                 None => break,
             },
             Some(_) = connections.join_next() => {}
-            _ = expiry.tick() => desk.registry.expire(desk.now()),
+            _ = expiry.tick() => {
+                desk.registry.expire(desk.now());
+                turned_away.say(desk.gate.figures());
+            }
         }
     }
     while connections.join_next().await.is_some() {}
 }
 
-/// Begins a connection, unless too many are beginning.
-fn receive(
-    incoming: Incoming,
-    handshakes: &Arc<Semaphore>,
-    desk: &Arc<Desk>,
-    connections: &mut JoinSet<()>,
-) {
-    let Ok(handshake) = handshakes.clone().try_acquire_owned() else {
-        return incoming.refuse();
-    };
-    let running = desk.limits.handshakes - handshakes.available_permits();
-    let may_retry = incoming.may_retry() && !incoming.remote_address_validated();
-    if running > desk.limits.unproven_handshakes && may_retry {
-        // Fails only if it may not be retried, which was asked.
-        let _ = incoming.retry();
-        return;
+/// What was said of those who were sent away.
+#[derive(Default)]
+struct TurnedAway(GateFigures);
+
+impl TurnedAway {
+    /// Says how many more there are, however many they are in one line.
+    fn say(&mut self, figures: GateFigures) {
+        let before = std::mem::replace(&mut self.0, figures);
+        let retried = figures.retried - before.retried;
+        let ignored = figures.ignored - before.ignored;
+        let refused = figures.refused - before.refused;
+        if retried + ignored + refused > 0 {
+            tracing::warn!(retried, ignored, refused, "handshakes were sent away");
+        }
     }
+}
+
+/// Begins a connection, if it may begin.
+fn receive(incoming: Incoming, desk: &Arc<Desk>, connections: &mut JoinSet<()>) {
+    let Some((incoming, handshake)) = desk.gate.admit(incoming) else {
+        return;
+    };
     let peer = incoming.remote_address();
     let span = tracing::info_span!("connection", %peer, asker = tracing::field::Empty);
     connections.spawn(connection::serve(desk.clone(), incoming, handshake).instrument(span));

@@ -5,6 +5,7 @@
 //! data = "allocator-data"     # the pins, which are as precious as the mail
 //! lease = "15s"
 //! retry_after = "1s"
+//! requests_per_second = 20    # of one device or service
 //!
 //! [credentials]
 //! certificate = "allocator/a1.pem"
@@ -22,7 +23,8 @@ use std::{
     time::Duration,
 };
 
-use holdfast_transport::credentials::CredentialFiles;
+use holdfast_protocol::pace::Rate;
+use holdfast_transport::{credentials::CredentialFiles, gate::HandshakeLimits};
 use serde::Deserialize;
 
 /// How long a lease lives unless configured otherwise.
@@ -30,6 +32,12 @@ pub const DEFAULT_LEASE: Duration = Duration::from_secs(15);
 
 /// When an asker that was told of no relay should ask again, unless configured otherwise.
 pub const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How often a second one asker may connect and ask, unless configured otherwise.
+pub const DEFAULT_REQUESTS_PER_SECOND: u64 = 20;
+
+/// The same, at once.
+pub const DEFAULT_REQUESTS_BURST: u64 = 400;
 
 /// The longest span that can be configured. On the wire they are milliseconds in 32 bits.
 pub const MAX_SPAN: Duration = Duration::from_secs(3600);
@@ -50,6 +58,15 @@ pub struct Config {
     /// When an asker that was told of no relay should ask again; at most [`MAX_SPAN`].
     #[serde(default = "default_retry_after", with = "humantime_serde")]
     pub retry_after: Duration,
+    /// How often a second one device or service may connect and ask, on average; 0 for no limit.
+    #[serde(default = "default_requests_per_second")]
+    pub requests_per_second: u64,
+    /// The same, at once.
+    #[serde(default = "default_requests_burst")]
+    pub requests_burst: u64,
+    /// What may come in at a time.
+    #[serde(default)]
+    pub handshakes: HandshakeLimits,
 }
 
 /// Why a configuration cannot be used.
@@ -71,6 +88,9 @@ pub enum ConfigError {
         /// Where in it, and what is wrong there.
         why: String,
     },
+    /// Nobody could connect.
+    #[error("handshakes.max = 0: at least 1, or nobody can connect")]
+    NoHandshakes,
     /// A span is zero, or too long.
     #[error("{key} = {given:?}: write a span from 1ms to {MAX_SPAN:?}, for example \"15s\"")]
     Span {
@@ -102,14 +122,26 @@ impl Config {
     /// What the types alone do not say.
     ///
     /// # Errors
-    /// [`ConfigError::Span`] for a span that is zero or over [`MAX_SPAN`].
+    /// [`ConfigError::Span`] for a span that is zero or over [`MAX_SPAN`],
+    /// [`ConfigError::NoHandshakes`] if none may be under way.
     pub fn check(&self) -> Result<(), ConfigError> {
+        if self.handshakes.max == 0 {
+            return Err(ConfigError::NoHandshakes);
+        }
         for (key, given) in [("lease", self.lease), ("retry_after", self.retry_after)] {
             if !(Duration::from_millis(1)..=MAX_SPAN).contains(&given) {
                 return Err(ConfigError::Span { key, given });
             }
         }
         Ok(())
+    }
+
+    /// How often one may connect and ask.
+    pub(crate) fn requests(&self) -> Rate {
+        Rate {
+            per_second: self.requests_per_second,
+            burst: self.requests_burst,
+        }
     }
 
     fn resolve(self, base: &Path) -> Self {
@@ -119,6 +151,14 @@ impl Config {
             ..self
         }
     }
+}
+
+fn default_requests_per_second() -> u64 {
+    DEFAULT_REQUESTS_PER_SECOND
+}
+
+fn default_requests_burst() -> u64 {
+    DEFAULT_REQUESTS_BURST
 }
 
 fn default_lease() -> Duration {
@@ -176,6 +216,16 @@ mod tests {
         let config = config.unwrap();
         assert_eq!(config.lease, Duration::from_secs(90));
         assert_eq!(config.retry_after, Duration::from_millis(250));
+    }
+
+    #[test]
+    fn what_may_come_in_has_defaults_and_cannot_be_nothing() {
+        let (_dir, config) = load(LEAST);
+        let config = config.unwrap();
+        assert_eq!(config.handshakes, HandshakeLimits::default());
+        assert_eq!(config.requests_per_second, DEFAULT_REQUESTS_PER_SECOND);
+        let (_dir, config) = load(&format!("{LEAST}\n[handshakes]\nmax = 0"));
+        assert_eq!(config, Err(ConfigError::NoHandshakes));
     }
 
     #[test]

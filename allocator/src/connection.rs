@@ -17,9 +17,11 @@ use holdfast_transport::{
     Ending,
     ending::error_code,
     exchange::{self, ExchangeError},
+    gate::Gate,
     identity::peer_identity,
     live::{Admission, LiveCredentials},
 };
+use parking_lot::Mutex;
 use quinn::{Connection, Incoming, RecvStream, SendStream};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
@@ -28,19 +30,13 @@ use tokio::{
 };
 use tracing::Instrument;
 
-use crate::{fleet::Superseded, pins::PinError, registry::Registry};
+use crate::{fleet::Superseded, pins::PinError, registry::Registry, turnstile::Turnstile};
 
 /// What one asker, and all of them together, may take of the allocator.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
-    /// Handshakes at the same time. Each costs a signature and a chain to verify.
-    pub(crate) handshakes: usize,
-    /// Handshakes at the same time before an asker must first prove that its address is its own.
-    pub(crate) unproven_handshakes: usize,
     /// Connections at the same time.
     pub(crate) connections: usize,
-    /// How long a handshake may take.
-    pub(crate) handshake_time: Duration,
     /// How long an asker may take to send a request, and to read the answer.
     pub(crate) request_time: Duration,
     /// How long a device or a service may keep a connection on which it asks nothing. Relays may
@@ -51,12 +47,9 @@ pub(crate) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            handshakes: 256,
-            unproven_handshakes: 64,
             // Askers come, ask once and go. With the windows of an endpoint this many, were they
-            // all to fill one stream, hold 512 MiB.
+            // all to fill one stream, hold 1 GiB.
             connections: 4096,
-            handshake_time: Duration::from_secs(5),
             request_time: Duration::from_secs(5),
             silence: Duration::from_secs(30),
         }
@@ -69,6 +62,10 @@ pub(crate) struct Desk {
     /// Whose certificates are taken, and which were revoked.
     pub(crate) credentials: Arc<LiveCredentials>,
     pub(crate) limits: Limits,
+    /// Who may begin a handshake.
+    pub(crate) gate: Gate,
+    /// How often one may ask.
+    pub(crate) turnstile: Mutex<Turnstile>,
     /// How many more connections there is room for.
     pub(crate) room: Semaphore,
     /// The origin of every [`Time`] of this allocator.
@@ -76,6 +73,14 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
+    /// Lets an asker through, unless it comes too often.
+    fn pass(&self, asker: &Identity) -> Result<(), Violation> {
+        if self.turnstile.lock().pass(asker, self.now()) {
+            return Ok(());
+        }
+        Err(Violation::new(CloseCode::Overloaded, "ask less often"))
+    }
+
     /// The one place where the allocator looks at the clock.
     pub(crate) fn now(&self) -> Time {
         Time::at(self.started.elapsed())
@@ -101,7 +106,7 @@ pub(crate) async fn serve(desk: Arc<Desk>, incoming: Incoming, handshake: OwnedS
 
 async fn shake_hands(desk: &Desk, incoming: Incoming) -> Result<Connection, Ending> {
     let connecting = incoming.accept().map_err(Ending::from)?;
-    match timeout(desk.limits.handshake_time, connecting).await {
+    match timeout(desk.gate.timeout(), connecting).await {
         Ok(connection) => Ok(connection?),
         Err(_) => Err(Ending::Lost("the handshake took too long".to_owned())),
     }
@@ -116,6 +121,7 @@ fn admit(desk: &Desk, connection: &Connection) -> Result<(Identity, Admission), 
         return Err(Violation::new(CloseCode::WrongKind, what));
     }
     let admission = desk.credentials.admit(connection)?;
+    desk.pass(&asker)?;
     Ok((asker, admission))
 }
 
@@ -165,6 +171,7 @@ async fn exchange(
     let Some(frame) = request(&desk, recv).await? else {
         return Ok(());
     };
+    desk.pass(&asker)?;
     match frame.kind {
         FrameType::Locate => {
             let locate = frame.header::<Locate>()?;

@@ -9,6 +9,7 @@
 //! - `pins`: which relay is an account's home, in a store;
 //! - `registry`: who may ask what, and the answer; with the store of the caller's choice it is an
 //!   allocator without I/O ([`core`]);
+//! - `turnstile`: how often one may ask (pure);
 //! - `connection`: one asker; [`Allocator`]: all of them.
 
 mod allocator;
@@ -19,8 +20,10 @@ mod fleet;
 mod pins;
 mod placement;
 mod registry;
+mod turnstile;
 
 pub use allocator::{Allocator, BindError};
 pub use config::{Config, ConfigError};
 pub use fleet::{RelayReport, Standing};
+pub use holdfast_transport::gate::HandshakeLimits;
 pub use pins::PinError;

@@ -62,6 +62,9 @@ impl Fleet {
             data: layout.allocator_data(),
             lease: config::DEFAULT_LEASE,
             retry_after: config::DEFAULT_RETRY_AFTER,
+            requests_per_second: config::DEFAULT_REQUESTS_PER_SECOND,
+            requests_burst: config::DEFAULT_REQUESTS_BURST,
+            handshakes: Default::default(),
         });
         let mut fleet = Self {
             layout: layout.clone(),

@@ -123,6 +123,10 @@ impl Net {
             data: self.dir.path().join("allocator"),
             lease: LEASE,
             retry_after: Duration::from_millis(100),
+            // Tests of reconnecting ask as often as they can.
+            requests_per_second: 0,
+            requests_burst: 0,
+            handshakes: Default::default(),
         }
     }
 

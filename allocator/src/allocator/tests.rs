@@ -6,6 +6,7 @@ use quinn::{ClientConfig, TransportConfig, VarInt};
 use tokio::{net::UdpSocket, time::timeout};
 
 use super::*;
+use crate::HandshakeLimits;
 use site::{FOR_EVER, Site};
 
 #[path = "../../tests/it/site.rs"]
@@ -19,39 +20,72 @@ const PHONE: &str = "device:alice/phone";
 const MOMENT: Duration = Duration::from_millis(20);
 
 async fn start(site: &Site, limits: Limits) -> Allocator {
-    let config = Config {
+    Allocator::bind_with(config(site), limits).await.unwrap()
+}
+
+async fn start_with(site: &Site, change: impl FnOnce(&mut Config)) -> Allocator {
+    let mut config = config(site);
+    change(&mut config);
+    Allocator::bind(config).await.unwrap()
+}
+
+fn config(site: &Site) -> Config {
+    Config {
         listen: ([127, 0, 0, 1], 0).into(),
         credentials: site.files("allocator:a1"),
         data: site.path().join("data"),
         lease: crate::config::DEFAULT_LEASE,
         retry_after: crate::config::DEFAULT_RETRY_AFTER,
-    };
-    Allocator::bind_with(config, limits).await.unwrap()
+        requests_per_second: crate::config::DEFAULT_REQUESTS_PER_SECOND,
+        requests_burst: crate::config::DEFAULT_REQUESTS_BURST,
+        handshakes: HandshakeLimits::default(),
+    }
 }
 
 #[tokio::test]
 async fn a_handshake_too_many_is_refused() {
     let site = Site::new();
-    let limits = Limits {
-        handshakes: 0,
-        ..Limits::default()
-    };
-    let allocator = start(&site, limits).await;
+    let allocator = start_with(&site, |config| {
+        config.handshakes.max = 1;
+        config.handshakes.prove_above = 1;
+    })
+    .await;
+    let _begun = begin(&site, allocator.address()).await;
+    // It is asked to prove its address first, and does.
     let refused = site.dial(PHONE, allocator.address()).await.err().unwrap();
     assert!(matches!(refused, Ending::Lost(_)), "{refused}");
+    assert_eq!(allocator.desk.gate.figures().refused, 1);
     allocator.shutdown().await;
 }
 
 #[tokio::test]
 async fn an_asker_that_proves_its_address_is_served() {
     let site = Site::new();
-    let limits = Limits {
-        unproven_handshakes: 0,
-        ..Limits::default()
-    };
-    let allocator = start(&site, limits).await;
+    let allocator = start_with(&site, |config| config.handshakes.prove_above = 0).await;
     let phone = site.asker(PHONE, allocator.address()).await;
     phone.locate(None).await;
+    assert_eq!(allocator.desk.gate.figures().retried, 1);
+    allocator.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_asker_that_asks_without_end_is_sent_away_and_others_are_not() {
+    let site = Site::new();
+    let allocator = start_with(&site, |config| {
+        config.requests_per_second = 1;
+        config.requests_burst = 5;
+    })
+    .await;
+    let phone = site.asker(PHONE, allocator.address()).await;
+    let asking = async { while phone.try_locate(None).await.is_ok() {} };
+    timeout(FOR_EVER, asking).await.unwrap();
+    assert_eq!(phone.code().await, CloseCode::Overloaded);
+    let pc = site.asker("device:alice/pc", allocator.address()).await;
+    pc.locate(None).await;
+    let relay = site.asker("relay:r1", allocator.address()).await;
+    for _ in 0..20 {
+        relay.locate(Some("alice")).await;
+    }
     allocator.shutdown().await;
 }
 
@@ -91,21 +125,25 @@ async fn first_datagram(site: &Site) -> Vec<u8> {
     datagram
 }
 
+/// Begins a handshake and never goes on; the socket has to stay.
+async fn begin(site: &Site, address: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let begun = first_datagram(site).await;
+    socket.send_to(&begun, address).await.unwrap();
+    // The allocator has taken it: it answers.
+    socket.recv(&mut [0; 2048]).await.unwrap();
+    socket
+}
+
 #[tokio::test]
 async fn a_handshake_that_stands_still_gives_its_place_back() {
     let site = Site::new();
-    let limits = Limits {
-        handshakes: 1,
-        unproven_handshakes: 1,
-        handshake_time: Duration::from_millis(500),
-        ..Limits::default()
-    };
-    let allocator = start(&site, limits).await;
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let begun = first_datagram(&site).await;
-    socket.send_to(&begun, allocator.address()).await.unwrap();
-    // The allocator has taken it: it answers.
-    socket.recv(&mut [0; 2048]).await.unwrap();
+    let allocator = start_with(&site, |config| {
+        config.handshakes.max = 1;
+        config.handshakes.timeout = Duration::from_millis(500);
+    })
+    .await;
+    let _begun = begin(&site, allocator.address()).await;
     let served = async { while site.dial(PHONE, allocator.address()).await.is_err() {} };
     timeout(FOR_EVER, served).await.unwrap();
     allocator.shutdown().await;

@@ -28,6 +28,9 @@ fn config(site: &Site) -> Config {
         data: site.path().join("data"),
         lease: config::DEFAULT_LEASE,
         retry_after: config::DEFAULT_RETRY_AFTER,
+        requests_per_second: config::DEFAULT_REQUESTS_PER_SECOND,
+        requests_burst: config::DEFAULT_REQUESTS_BURST,
+        handshakes: Default::default(),
     }
 }
 

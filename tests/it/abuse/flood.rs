@@ -116,7 +116,10 @@ async fn a_flood_of_handshakes_is_asked_for_proof_and_holds_up_nobody() {
     for answer in answers {
         // Three times what came (RFC 9000, section 8.1), and quinn's word that the handshake was
         // given up, which it says in any case.
-        assert!(answer.received <= 3 * answer.sent + 200, "{answer:?} amplifies");
+        assert!(
+            answer.received <= 3 * answer.sent + 200,
+            "{answer:?} amplifies"
+        );
         assert!(
             answer.retries == 0 || answer.received < answer.sent / 4,
             "{answer:?}"

@@ -40,6 +40,7 @@ mod rows;
 mod salvage;
 mod scan;
 mod store;
+mod tail;
 mod value;
 mod watermark;
 
@@ -49,6 +50,6 @@ pub use compaction::Compaction;
 pub use db::{Db, Options};
 pub use disk::Space;
 pub use error::{CloseError, Closed, Damage, OpenError, ReadError};
-pub use recovery::{RecoverError, Report, examine, recover};
+pub use recovery::{RecoverError, Report, examine, exchange, recover};
 pub use scan::Scan;
 pub use store::{Done, RowsInOrder, Store};

@@ -23,10 +23,12 @@ use crate::engine::SEGMENT_BYTES;
 /// What a segment begins with.
 const HEADER_BYTES: usize = 20;
 /// No message begins in the last bytes of a segment.
-const RED_ZONE_BYTES: usize = 32;
+pub(crate) const RED_ZONE_BYTES: usize = 32;
 /// The kinds of messages are numbered up to this.
 const MAX_KIND: u8 = 11;
 
+const CAP: u8 = 2;
+const BATCH: u8 = 3;
 const NODE: u8 = 8;
 const LINK: u8 = 10;
 
@@ -53,27 +55,33 @@ pub(crate) enum Kind {
     Node,
     /// A change of one.
     Link,
+    /// Says where the last of the messages that count together begins.
+    Batch,
+    /// The rest of the segment is not used.
+    Cap,
     Other,
 }
 
 /// All messages of a log, in their order.
 pub(crate) fn messages(path: &Path) -> io::Result<Vec<Message>> {
     let mut file = File::open(path)?;
-    let mut segment = Vec::with_capacity(SEGMENT_BYTES);
+    let mut segment = Vec::new();
     let (mut messages, mut base) = (Vec::new(), 0);
-    loop {
-        segment.clear();
-        file.by_ref()
-            .take(SEGMENT_BYTES as u64)
-            .read_to_end(&mut segment)?;
-        if segment.is_empty() {
-            break;
-        }
+    while read_segment(&mut file, &mut segment)? {
         messages_in(&segment, base, &mut messages);
         base += SEGMENT_BYTES as u64;
     }
     messages.sort_by_key(|message| message.order);
     Ok(messages)
+}
+
+/// Reads the next segment, of which the last may be cut off behind what was written; false at the
+/// end.
+pub(crate) fn read_segment(file: &mut File, segment: &mut Vec<u8>) -> io::Result<bool> {
+    segment.clear();
+    let read = file.take(SEGMENT_BYTES as u64).read_to_end(segment)?;
+    segment.resize(SEGMENT_BYTES, 0);
+    Ok(read > 0)
 }
 
 /// All messages of the segment that begins at `base`.
@@ -110,7 +118,7 @@ fn zeros(rest: &[u8]) -> usize {
 }
 
 /// The message that begins at an offset of a segment, and where it ends; none where none can.
-fn message_at(segment: &[u8], at: usize, base: u64) -> Option<(Message, usize)> {
+pub(crate) fn message_at(segment: &[u8], at: usize, base: u64) -> Option<(Message, usize)> {
     let rest = &segment[at..];
     let (checksum, covered) = rest.split_first_chunk()?;
     let (&kind, mut after) = covered.split_first()?;
@@ -134,6 +142,8 @@ fn message_at(segment: &[u8], at: usize, base: u64) -> Option<(Message, usize)> 
         kind: match kind {
             NODE => Kind::Node,
             LINK => Kind::Link,
+            BATCH => Kind::Batch,
+            CAP => Kind::Cap,
             _ => Kind::Other,
         },
         body: base + (at + header_len) as u64,

@@ -23,6 +23,14 @@ pub(crate) fn sync(path: &Path) -> Result<(), OpenError> {
     sync_all(path).map_err(OpenError::io("sync", path))
 }
 
+/// Makes the name of a directory itself durable.
+pub(crate) fn sync_parent(dir: &Path) -> Result<(), OpenError> {
+    match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => sync(parent),
+        None => sync(Path::new(".")),
+    }
+}
+
 #[cfg(unix)]
 fn sync_all(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()

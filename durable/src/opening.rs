@@ -1,7 +1,7 @@
 //! Opening a store so that nothing that is wrong with it stays silent.
 //!
 //! In this order: a lock against a second process; which generation is the store, and whether its
-//! files are there; sled itself, with its panics caught; the commit number compared with the
+//! files are there and its log does not end too soon; sled itself, with its panics caught; the commit number compared with the
 //! promised one, and the rows with the census; and a first commit of our own, which proves that
 //! sled's syncs are real in this program. The number beside is raised last, so that an open cut off
 //! anywhere leaves a store that opens.
@@ -18,6 +18,7 @@ use crate::generation::Generation;
 use crate::group::Group;
 use crate::names;
 use crate::rows;
+use crate::tail;
 use crate::watermark::{self, Promise, Watermark};
 
 /// An open store, checked. The lock comes last, so that it is let go last.
@@ -39,12 +40,13 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
     let generation = Generation::new(dir, promise.generation);
     if promise.commit > 0 {
         generation.refuse_missing()?;
+        refuse_cut_off(dir, &generation, promise)?;
     }
     let engine = Engine::open(generation, options.cache_bytes)?;
     let found = check(dir, engine.rows(), promise)?;
     let census = prove_synced(dir, engine.rows(), found)?;
     engine.sync_names()?;
-    sync_parent(dir)?;
+    names::sync_parent(dir)?;
     let watermark = Watermark::create(
         dir,
         Promise {
@@ -88,6 +90,20 @@ fn begin(dir: &Path) -> Result<Promise, OpenError> {
     Ok(first)
 }
 
+/// Refuses a log that sled would end before the promised commit, overwriting what is behind.
+fn refuse_cut_off(dir: &Path, generation: &Generation, promise: Promise) -> Result<(), OpenError> {
+    let log = generation.log();
+    let found = tail::newest_commit(&log).map_err(OpenError::io("read", &log))?;
+    if found < promise.commit {
+        return Err(OpenError::Behind {
+            dir: dir.to_owned(),
+            promised: promise.commit,
+            found,
+        });
+    }
+    Ok(())
+}
+
 /// Compares what is there with what must be there.
 fn check(dir: &Path, rows: &sled::Db, promise: Promise) -> Result<Census, OpenError> {
     let look = || {
@@ -127,14 +143,6 @@ fn prove_synced(dir: &Path, rows: &sled::Db, last: Census) -> Result<Census, Ope
         Ok(Ok(_)) => Err(OpenError::NotSynced),
         Ok(Err(error)) => Err(OpenError::io("write to", dir)(error.into())),
         Err(what) => Err(OpenError::damaged(dir, what)),
-    }
-}
-
-/// Makes the name of the directory itself durable.
-fn sync_parent(dir: &Path) -> Result<(), OpenError> {
-    match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => names::sync(parent),
-        None => Ok(()),
     }
 }
 

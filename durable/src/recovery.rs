@@ -16,6 +16,7 @@ use crate::census::Census;
 use crate::db::{Db, Options};
 use crate::error::{CloseError, Closed, Damage, OpenError};
 use crate::generation::Generation;
+use crate::names;
 use crate::opening;
 use crate::rows::{self, ChunkSet};
 use crate::salvage::Salvage;
@@ -129,27 +130,71 @@ pub fn examine(
 }
 
 /// Salvages what is left of the store in `dir` into a new one in the directory `into`, which must
-/// not be there yet. `dir` is only read.
+/// not be there yet; each key and value is shown to `salvaged`, in order of keys. `dir` is only
+/// read.
 ///
 /// # Errors
 /// When the store is in use or cannot be read, or the new one cannot be written.
-pub fn recover(dir: &Path, into: &Path) -> Result<Report, RecoverError> {
+pub fn recover(
+    dir: &Path,
+    into: &Path,
+    salvaged: impl FnMut(&[u8], &Bytes),
+) -> Result<Report, RecoverError> {
     if into.exists() {
         let dir = into.to_owned();
         return Err(RecoverError::Taken { dir });
     }
-    let salvaged = salvage_into(dir, into);
-    if salvaged.is_err() {
+    let outcome = salvage_into(dir, into, salvaged);
+    if outcome.is_err() {
         // What is not whole must not be taken for the store; that it failed is the news.
         let _half_left = fs::remove_dir_all(into);
     }
-    salvaged
+    outcome
 }
 
-fn salvage_into(dir: &Path, into: &Path) -> Result<Report, RecoverError> {
+/// Puts the store in `salvaged` in the place of the damaged one in `dir`, and the damaged one in the
+/// first free place of those named `DIR.damaged-1` and so on, which is returned. Nothing is deleted;
+/// cut off anywhere, one of the two stores is in `dir`.
+///
+/// # Errors
+/// When the damaged store is in use, or the system refuses.
+pub fn exchange(dir: &Path, salvaged: &Path) -> Result<PathBuf, RecoverError> {
+    let _lock = opening::lock(dir)?;
+    let aside = (1u32..)
+        .map(|number| PathBuf::from(format!("{}.damaged-{number}", dir.display())))
+        .find(|aside| !aside.exists())
+        .unwrap_or_default();
+    swap_names(dir, salvaged).map_err(OpenError::io("put a salvaged store in place of", dir))?;
+    fs::rename(salvaged, &aside).map_err(OpenError::io("rename", salvaged))?;
+    names::sync_parent(dir)?;
+    Ok(aside)
+}
+
+/// Each is where the other was, at once.
+#[cfg(target_os = "linux")]
+fn swap_names(one: &Path, other: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
+}
+
+/// Each is where the other was. There is a moment when `one` is nowhere.
+#[cfg(not(target_os = "linux"))]
+fn swap_names(one: &Path, other: &Path) -> io::Result<()> {
+    let between = one.with_extension("exchanged");
+    fs::rename(one, &between)?;
+    fs::rename(other, one)?;
+    fs::rename(between, other)
+}
+
+fn salvage_into(
+    dir: &Path,
+    into: &Path,
+    mut salvaged: impl FnMut(&[u8], &Bytes),
+) -> Result<Report, RecoverError> {
     let new = Db::open(into, Options::default())?;
     let (mut batch, mut bytes) = (Batch::new(), 0);
     let report = examine(dir, |key, value| {
+        salvaged(key, &value);
         bytes += value.len();
         batch.put(key, value);
         if bytes >= BATCH_BYTES {

@@ -18,7 +18,7 @@ use crate::value::{self, Framed};
 pub(crate) const CHUNK_BYTES: usize = 60 * 1024;
 
 /// Where the census lies.
-const CENSUS: &[u8] = &[Space::Own as u8, b'c'];
+pub(crate) const CENSUS: &[u8] = &[Space::Own as u8, b'c'];
 
 #[derive(Clone, Copy)]
 #[repr(u8)]
@@ -185,8 +185,13 @@ pub(crate) fn census(tree: &Tree) -> Result<Option<Census>, ReadError> {
     let Some(row) = tree.get(CENSUS).map_err(engine)? else {
         return Ok(None);
     };
-    let census = whole(CENSUS, &row).and_then(Census::decode);
+    let census = decode_census(&row);
     census.map(Some).map_err(|damage| corrupt(CENSUS, damage))
+}
+
+/// Reads the row that holds the census.
+pub(crate) fn decode_census(row: &[u8]) -> Result<Census, Damage> {
+    whole(CENSUS, row).and_then(Census::decode)
 }
 
 /// The row that holds the census, with its key.

@@ -84,16 +84,12 @@ impl Salvage {
 
     /// What the newest commit in the log says must be there.
     pub(crate) fn census(&mut self) -> io::Result<Option<Census>> {
-        let (key, _) = rows::census_row(&Census::default());
-        let row = self.row(&key)?;
-        Ok(row.and_then(|row| match Framed::decode(&key, &row) {
-            Ok(Framed::Whole(payload)) => Census::decode(payload).ok(),
-            _ => None,
-        }))
+        let row = self.row(rows::CENSUS)?;
+        Ok(row.and_then(|row| rows::decode_census(&row).ok()))
     }
 
     fn apply(&mut self, message: &Message) -> io::Result<()> {
-        if message.kind == Kind::Other {
+        if !matches!(message.kind, Kind::Node | Kind::Link) {
             return Ok(());
         }
         let body = self.read(Place {
@@ -198,6 +194,19 @@ impl Salvage {
         self.file.seek(SeekFrom::Start(place.at))?;
         self.file.read_exact(&mut bytes)?;
         Ok(bytes)
+    }
+}
+
+/// The row of a key in a message about the first page, whose rows have their whole keys.
+pub(crate) fn row_of_first_page<'b>(kind: Kind, body: &'b [u8], key: &[u8]) -> Option<&'b [u8]> {
+    match kind {
+        Kind::Node => {
+            let page = page(body).filter(|page| page.is_leaf && page.low.is_empty())?;
+            let mut rows = page.keys.iter().zip(page.values);
+            rows.find_map(|(found, row)| (*found == key).then_some(row))
+        }
+        Kind::Link => change(body).and_then(|(found, row)| row.filter(|_| found == key)),
+        _ => None,
     }
 }
 

@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use holdfast_durable::{Batch, Db, OpenError, Options, Report, examine, recover};
+use holdfast_durable::{
+    Batch, Db, OpenError, Options, RecoverError, Report, examine, exchange, recover,
+};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -386,11 +388,49 @@ fn all_of_a_store_without_damage_is_salvaged() {
     for dir in [specimen.killed(), specimen.stopped()] {
         let new = scratch();
         let into = new.path().join("new");
-        let report = recover(&dir, &into).unwrap();
+        let report = recover(&dir, &into, |_, _| {}).unwrap();
         assert!(report.complete, "{report:?}");
         assert_eq!(report.expected, Some(specimen.rows.len() as u64));
         assert_eq!(open_and_compare(&into, &specimen.rows), Outcome::Whole);
     }
+}
+
+#[test]
+fn a_salvaged_store_takes_the_place_of_the_damaged_one() {
+    let specimen = specimen();
+    let place = scratch();
+    let (dir, new) = (place.path().join("mail"), place.path().join("new"));
+    for number in 1..3 {
+        copy(&specimen.killed(), &dir);
+        fs::remove_file(dir.join("watermark")).unwrap();
+        let damaged = files_in(&dir);
+        recover(&dir, &new, |_, _| {}).unwrap();
+        let aside = exchange(&dir, &new).unwrap();
+        assert_eq!(aside, place.path().join(format!("mail.damaged-{number}")));
+        assert_eq!(files_in(&aside), damaged);
+        assert!(!new.exists());
+        assert_eq!(open_and_compare(&dir, &specimen.rows), Outcome::Whole);
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}
+
+#[test]
+fn a_store_that_is_open_is_not_recovered() {
+    let place = scratch();
+    let (dir, new) = (place.path().join("mail"), place.path().join("new"));
+    let open = Db::open(&dir, Options::default()).unwrap();
+    let in_use = |error: RecoverError| match error {
+        RecoverError::Open(OpenError::InUse { .. }) => {}
+        other => panic!("{other}"),
+    };
+    in_use(recover(&dir, &new, |_, _| {}).unwrap_err());
+    in_use(exchange(&dir, &new).unwrap_err());
+    assert!(!new.exists());
+    open.close().unwrap();
+    let nowhere = recover(&new, &dir.join("new"), |_, _| {}).unwrap_err();
+    assert!(matches!(nowhere, RecoverError::NoStore { .. }), "{nowhere}");
+    let taken = recover(&dir, &dir, |_, _| {}).unwrap_err();
+    assert!(matches!(taken, RecoverError::Taken { .. }), "{taken}");
 }
 
 #[test]

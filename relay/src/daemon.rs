@@ -1,12 +1,16 @@
 //! The relay as a process: its arguments, its log, its signals.
 
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::{Config, Relay};
+use crate::{Config, Relay, recover::Recover};
 
 /// Holds devices' connections, and their mail while they are away.
 ///
@@ -16,13 +20,22 @@ use crate::{Config, Relay};
 #[command(
     name = "holdfast-relay",
     version,
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true,
     after_help = "Example:\n  holdfast-relay --config /etc/holdfast/relay.toml\n\n\
                   RUST_LOG sets what is logged, to standard error; \"info\" unless set."
 )]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// The configuration, in TOML.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    config: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Recover(Recover),
 }
 
 /// Runs the daemon until it is told to stop.
@@ -35,7 +48,7 @@ pub async fn main() -> ExitCode {
         .with_writer(io::stderr)
         .init();
     match run(arguments).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             tracing::error!("{error}");
             ExitCode::FAILURE
@@ -43,11 +56,30 @@ pub async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
+async fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    match arguments {
+        Arguments {
+            command: Some(Command::Recover(recover)),
+            ..
+        } => recover.run(),
+        Arguments { config, .. } => {
+            serve(&config.unwrap_or_default()).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+async fn serve(config: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let relay = Relay::bind(Config::load(&arguments.config)?).await?;
+    let relay = match Relay::bind(Config::load(config)?).await {
+        Err(error) if error.is_damage() => {
+            let way_out = format!("holdfast-relay recover --config {}", config.display());
+            return Err(format!("{error}: run `{way_out}`").into());
+        }
+        bound => bound?,
+    };
     loop {
         tokio::select! {
             _ = terminate.recv() => break,

@@ -26,6 +26,7 @@ mod mail;
 mod metrics;
 mod peers;
 mod pump;
+mod recover;
 mod relay;
 mod rounds;
 mod store;

@@ -43,7 +43,7 @@ use crate::{
 const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// In the folder of the mail: what a restarted relay is recognised by.
-const KEYS: &str = "endpoint.keys";
+pub(crate) const KEYS: &str = "endpoint.keys";
 
 /// Why a relay cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +76,20 @@ pub enum BindError {
         /// What went wrong.
         source: io::Error,
     },
+}
+
+impl BindError {
+    /// Whether the store is damaged, so that `holdfast-relay recover` is a way out.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Store {
+                source: StoreError::Open(error),
+                ..
+            } => error.is_damage(),
+            _ => false,
+        }
+    }
 }
 
 /// A running relay.

@@ -8,6 +8,7 @@ pub(crate) mod durable;
 pub mod fuzzing;
 mod row;
 pub(crate) mod rows;
+pub(crate) mod salvage;
 
 #[cfg(test)]
 mod contract;

@@ -56,6 +56,11 @@ impl Positions {
         }
     }
 
+    /// The boot that a position was given in.
+    pub(crate) fn boot_of(position: u64) -> u64 {
+        position >> Self::BITS
+    }
+
     /// The next one.
     pub(crate) fn take(&mut self) -> u64 {
         self.next += 1;

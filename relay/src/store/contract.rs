@@ -40,7 +40,7 @@ fn key() -> Key {
     Key::new("bookmarks").unwrap()
 }
 
-fn header(lane: Lane, seq: u64) -> Header {
+pub(super) fn header(lane: Lane, seq: u64) -> Header {
     let sender = Sender::Device("alice/pc".parse().unwrap());
     let id = MessageId {
         sender,
@@ -216,7 +216,7 @@ fn what_is_deleted_is_gone<S: MailboxStore>(store: &S) {
     assert_eq!(store.body(&place(Lane::Bulk, 257)).unwrap(), None);
 }
 
-fn commit<S: MailboxStore>(store: &S, writes: Vec<Write>) {
+pub(super) fn commit<S: MailboxStore>(store: &S, writes: Vec<Write>) {
     let (done, wait) = mpsc::channel();
     store.commit(writes, Box::new(move || done.send(()).unwrap()));
     wait.recv().unwrap();

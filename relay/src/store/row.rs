@@ -120,6 +120,49 @@ pub(super) fn of(write: Write) -> Row {
     }
 }
 
+/// What a row is about, by its key.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum About<'k> {
+    /// A message that waits in a mailbox.
+    Message { mailbox: Mailbox<'k>, position: u64 },
+    /// A message that an account retains.
+    Retained { account: &'k str },
+    /// What an account has besides: devices, marks, permissions, refusals.
+    Account { account: &'k str },
+    /// What the relay keeps for itself.
+    Relay,
+}
+
+/// A mailbox, by its account and its device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mailbox<'k>(pub(super) &'k str, pub(super) &'k str);
+
+/// What a row is about; none when its key is no key of ours.
+pub(super) fn about(key: &[u8]) -> Option<About<'_>> {
+    let text = |bytes| std::str::from_utf8(bytes).ok();
+    let (account, rest) = split_at_zero(key).ok()?;
+    let account = text(account)?;
+    if account.is_empty() {
+        return Some(About::Relay);
+    }
+    match rest.split_first()? {
+        (&MESSAGE, rest) => {
+            let (device, place) = split_at_zero(rest).ok()?;
+            let position = u64::from_be_bytes(*place.get(1..)?.first_chunk()?);
+            let mailbox = Mailbox(account, text(device)?);
+            Some(About::Message { mailbox, position })
+        }
+        (&RETAINED, _) => Some(About::Retained { account }),
+        _ => Some(About::Account { account }),
+    }
+}
+
+/// Where a retained message stands in its account's order; none when its row makes no sense.
+pub(super) fn retained_position(value: &Bytes) -> Option<u64> {
+    let row = split::<(u64, Lane, Header)>("retained mail", value);
+    row.ok().map(|((position, ..), _)| position)
+}
+
 /// What all keys of an account start with.
 pub(super) fn prefix(account: &Name) -> Vec<u8> {
     let mut prefix = account.as_str().as_bytes().to_vec();

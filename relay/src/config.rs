@@ -77,6 +77,8 @@ pub struct Limits {
     pub max_ttl: Duration,
     /// How many bytes may be held in memory while attached devices are awaited.
     pub max_held_bytes: u64,
+    /// From which fill of the disk on new mail is refused, from 0 to 1.
+    pub max_disk_fill: f64,
     /// Added to one and a half times its announced interval before a silent device is dropped.
     #[serde(with = "humantime_serde")]
     pub ping_grace: Duration,
@@ -100,6 +102,7 @@ impl Default for Limits {
             max_retained_bytes: rules.max_retained_bytes,
             max_ttl: rules.max_ttl,
             max_held_bytes: rules.max_held_bytes,
+            max_disk_fill: 0.85,
             ping_grace: Deadline::DEFAULT_GRACE,
             drain: Duration::from_secs(5),
         }
@@ -198,6 +201,10 @@ impl Config {
         }
         if self.advertise.len() > limits::MAX_ADDRESSES {
             return out_of_range("advertise", format!("{} at most", limits::MAX_ADDRESSES));
+        }
+        if !(self.limits.max_disk_fill > 0.0 && self.limits.max_disk_fill <= 1.0) {
+            let what = "has to be above 0, and 1 at most".to_owned();
+            return out_of_range("limits.max_disk_fill", what);
         }
         let bodies = limits::MAX_MESSAGE_BODY..=limits::MAX_BULK_BODY;
         if !bodies.contains(&self.limits.max_body) {
@@ -317,6 +324,10 @@ mod tests {
             (
                 format!("{MINIMAL}\n[limits]\nmax_body = 1\n"),
                 "limits.max_body: has to be from",
+            ),
+            (
+                format!("{MINIMAL}\n[limits]\nmax_disk_fill = 85.0\n"),
+                "limits.max_disk_fill: has to be above 0",
             ),
             (
                 format!("{MINIMAL}\n[handshakes]\nmax = 0\n"),

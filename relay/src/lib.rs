@@ -21,6 +21,7 @@ mod config;
 mod connection;
 pub mod core;
 pub mod daemon;
+mod fill;
 mod lease;
 mod mail;
 mod metrics;

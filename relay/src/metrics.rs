@@ -49,6 +49,8 @@ pub(crate) struct Metrics {
     flushes: Counter,
     flush_seconds: Counter<f64, AtomicU64>,
     disk_bytes: Gauge,
+    /// How full the disk is, from 0 to 1.
+    pub(crate) disk_fill: Gauge<f64, AtomicU64>,
     handshakes: Gauge,
     handshakes_retried: Counter,
     handshakes_ignored: Counter,
@@ -223,6 +225,8 @@ impl Metrics {
             Unit::Bytes,
             self.disk_bytes.clone(),
         );
+        let fill = self.disk_fill.clone();
+        all.register("disk_fill", "How full the disk is, from 0 to 1", fill);
         all
     }
 

@@ -32,6 +32,7 @@ use crate::{
     config::{Config, ConfigError},
     connection::Context,
     core::{end::Tide, links::Links, router::Router, tenancy::Tenancy},
+    fill,
     lease::Keeper,
     metrics::Metrics,
     peers::Dialler,
@@ -287,6 +288,12 @@ impl Parts {
         let context = self.context(&config, tide_seen.clone());
         let (router, boot, address) = (self.router, self.boot, self.address);
         let mut background = JoinSet::new();
+        background.spawn(fill::watch(
+            router.clone(),
+            self.metrics.clone(),
+            config.data.clone(),
+            config.limits.max_disk_fill,
+        ));
         background.spawn(rounds::run(router, self.clock));
         background.spawn(keeper.run());
         background.spawn(

@@ -19,7 +19,7 @@ use std::{
     mem,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -92,6 +92,7 @@ struct Inner {
     metrics: Arc<Metrics>,
     links: Links,
     sessions: AtomicU64,
+    disk_full: AtomicBool,
     state: Mutex<State>,
     finished: Arc<Finished>,
     /// Accounts whose homes are to be asked for.
@@ -159,11 +160,17 @@ impl Router {
             metrics,
             links,
             sessions: AtomicU64::new(0),
+            disk_full: AtomicBool::new(false),
             state: Mutex::new(state),
             finished: Arc::default(),
             asks: Mutex::default(),
             asking: Bell::default(),
         }))
+    }
+
+    /// Refuses new mail for the accounts at home here from now on, or takes it again.
+    pub(crate) fn refuse_mail(&self, refuse: bool) {
+        self.0.disk_full.store(refuse, Ordering::Relaxed);
     }
 
     /// A number for a session, not used before in this boot.
@@ -456,6 +463,7 @@ impl Inner {
         let online_before = account.online();
         let now = mail_clock.read(now);
         let mut desk = Desk::new(now, &self.rules, positions, held, self);
+        desk.disk_full = self.disk_full.load(Ordering::Relaxed);
         rule(account, &mut desk);
         let Desk {
             writes,

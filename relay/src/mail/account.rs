@@ -316,6 +316,9 @@ impl Account {
     fn admit(&self, message: &Message, trail: &Trail, desk: &Desk<'_>) -> Result<(), Refusal> {
         policy::may_write(desk.rules, &self.allowed, &message.id.sender, &self.name)?;
         policy::check(desk.rules, message)?;
+        if desk.disk_full {
+            return Err(Refusal::DiskFull);
+        }
         if message.options.retain {
             self.retained.admit(message, desk)?;
         } else if trail.new.is_empty() {

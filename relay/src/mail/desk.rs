@@ -210,6 +210,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) now: Now,
     /// The limits.
     pub(crate) rules: &'a Rules,
+    /// Whether the disk has no room for new mail.
+    pub(crate) disk_full: bool,
     /// The next position.
     pub(crate) positions: &'a mut Positions,
     /// Bytes of bodies that are held in memory while an answer is awaited, in all mailboxes.
@@ -237,6 +239,7 @@ impl<'a> Desk<'a> {
         Self {
             now,
             rules,
+            disk_full: false,
             positions,
             held,
             shelf,

@@ -44,6 +44,21 @@ fn a_service_and_the_account_itself_may_write_and_strangers_if_the_relay_is_open
 }
 
 #[test]
+fn a_full_disk_takes_no_new_mail_but_hands_out_and_deletes_what_it_has() {
+    let mut home = Home::new();
+    home.send(note(1));
+    home.commit();
+    home.disk_full = true;
+    let full = [Refused(Refusal::DiskFull)];
+    assert_eq!(home.send(note(2)), full);
+    let phone = home.attach("phone");
+    assert_eq!(home.drain(&phone), [1]);
+    home.disk_full = false;
+    assert_eq!(home.send(note(2)), full, "a refusal is final");
+    assert_eq!(home.send(note(3)), []);
+}
+
+#[test]
 fn a_mailbox_is_full_by_count_and_has_room_again_when_it_was_drained() {
     let mut home = Home::with(|rules| rules.mailbox.messages = 3);
     for seq in 1..=3 {

@@ -29,6 +29,7 @@ pub(super) const START_MS: u64 = 1_700_000_000_000;
 pub(super) struct Home {
     pub(super) account: Account,
     pub(super) rules: Rules,
+    pub(super) disk_full: bool,
     pub(super) now: Moment,
     mail_clock: MailClock,
     /// What of the clock is on the disk.
@@ -72,6 +73,7 @@ impl Home {
                 wall_ms: START_MS,
             },
             held: 0,
+            disk_full: false,
             tally: Tally::default(),
             positions: Positions::of_boot(1),
             boot: 1,
@@ -92,6 +94,7 @@ impl Home {
             &mut self.held,
             &view,
         );
+        desk.disk_full = self.disk_full;
         rule(&mut self.account, &mut desk);
         let Desk {
             writes,

@@ -13,8 +13,9 @@ use crate::{
     script,
     targets::{
         frames::{ALLOCATION, MESSAGE, PEER},
-        heartbeat,
+        heartbeat, log,
         pair::{self, Way},
+        relay,
         session::{Arrival, ClientStep, ServerStep},
     },
 };
@@ -62,6 +63,8 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
         "client" => client(&frames),
         "server" => server(&frames),
         "pair" => pairs(),
+        "relay" => relay(&frames),
+        "log" => vec![log()],
         "identity" => texts(&[
             "spiffe://example.org/device/alice/phone",
             "spiffe://example.org/service/push",
@@ -389,6 +392,107 @@ fn step_of<'a>(frame: &RawFrame, size: u16) -> Option<pair::Step<'a>> {
         FrameType::GoAway => frame.header().ok().map(Step::GoAway),
         _ => None,
     }
+}
+
+/// Each party of [`relay::PARTIES`] says all that the document shows of its kind.
+fn relay(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    use relay::Step;
+    let raws: Vec<_> = frames.iter().map(|frame| raw(frame)).collect();
+    let says = |conn: u8, frame: &RawFrame, fill| Step::Frame {
+        conn,
+        kind: frame.kind.value(),
+        fill,
+        payload: frame.payload.clone().to_vec().leak(),
+    };
+    let of = |kinds: &[u8]| -> Vec<&RawFrame> {
+        let chosen = raws
+            .iter()
+            .filter(|frame| kinds.contains(&frame.kind.value()));
+        chosen.collect()
+    };
+    let mut greeted = Vec::new();
+    for conn in 0..4 {
+        let hello = of(&[1]);
+        greeted.extend(
+            hello
+                .iter()
+                .map(|frame| script::write(&[says(conn, frame, 0)])),
+        );
+    }
+    let greeted = greeted.concat();
+    let mut seeds = Vec::new();
+    for (conn, kinds) in [
+        (0, &[3, 6, 9][..]),
+        (1, &[3, 6, 9]),
+        (2, &[3, 6, 9]),
+        (3, &[3]),
+        (4, &[0x30, 0x32, 0x33, 0x35, 0x38]),
+        (5, &[0x31, 0x34, 0x36, 0x37]),
+    ] {
+        let said: Vec<_> = of(kinds)
+            .into_iter()
+            .flat_map(|frame| [says(conn, frame, 9), Step::Silence { ms: 2500 }])
+            .collect();
+        seeds.push([greeted.clone(), script::write(&said)].concat());
+    }
+    let rest = [
+        Step::Crash,
+        Step::Backlog {
+            conn: 0,
+            bytes: 9_000_000,
+        },
+        Step::Ended { conn: 1 },
+        Step::Accept { who: 1 },
+        Step::Unlinked,
+        Step::Located {
+            here: true,
+            answer: None,
+        },
+        Step::Leased(None),
+        Step::Wall { ms: 0 },
+        Step::Drain,
+        Step::Stop,
+    ];
+    let all: Vec<u8> = seeds
+        .iter()
+        .flat_map(|seed| seed[greeted.len()..].to_vec())
+        .collect();
+    seeds.push([greeted.clone(), all, script::write(&rest), greeted].concat());
+    seeds
+}
+
+/// A page, changes of it, and something in between that is nothing.
+fn log() -> Vec<u8> {
+    use log::Step;
+    script::write(&[
+        Step::Page {
+            segment: 0,
+            page: 3,
+            prefix: 2,
+            low: b"\x01a",
+            high: b"\x01b",
+            rows: vec![(b"lice", b"value"), (b"nn", b"other")],
+        },
+        Step::Bytes { bytes: &[7; 40] },
+        Step::Change {
+            segment: 1,
+            page: 3,
+            key: b"bel",
+            value: Some(b"new"),
+        },
+        Step::Change {
+            segment: 1,
+            page: 3,
+            key: b"nn",
+            value: None,
+        },
+        Step::Message {
+            kind: 6,
+            segment: 1,
+            page: 1,
+            body: b"counter",
+        },
+    ])
 }
 
 fn plain(value: impl Serialize) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! What is fuzzed.
 
-use crate::targets::{credentials, frames, heartbeat, pair, session, stored, text};
+use crate::targets::{credentials, frames, heartbeat, log, pair, relay, session, stored, text};
 
 /// One function that must hold for whatever bytes it is given.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +37,10 @@ impl Target {
         Self::session("client", session::client),
         Self::session("server", session::server),
         Self::session("pair", pair::check),
+        Self {
+            share: 2,
+            ..Self::session("relay", relay::check)
+        },
         Self::decoder("identity", text::identity),
         Self::decoder("names", text::names),
         Self::decoder("rows", stored::mail),
@@ -44,6 +48,11 @@ impl Target {
         Self::decoder("device", stored::device),
         Self::file("relay-config", text::relay_config),
         Self::file("allocator-config", text::allocator_config),
+        Self {
+            // The log is read a segment of 8 MiB at a time.
+            memory: (9 * 1024 * 1024, 256),
+            ..Self::file("log", log::check)
+        },
         Self::file("credentials", credentials::load),
         Self::file("certificate", credentials::inspect),
     ];

@@ -368,6 +368,7 @@ impl World {
                             | CloseCode::PingTimeout
                             | CloseCode::WindowExceeded
                             | CloseCode::SlowReader
+                            | CloseCode::TooManyDatagrams
                             | CloseCode::Overloaded
                     );
                     if !nobodys_or_late {

@@ -54,9 +54,11 @@ strategies! {
     }
     welcome: Welcome {
         relay: name(), boot: any::<u64>(), window: any::<u16>(), bulk_window: any::<u16>(),
-        max_body: any::<u32>(),
+        max_body: any::<u32>(), time_ms: any::<u64>(),
     }
-    submit: Submit { seq: 1..=u64::MAX, to: recipient(), options: options() }
+    submit: Submit {
+        seq: 1..=u64::MAX, to: recipient(), options: options(), again: any::<bool>(),
+    }
     receipt: Receipt { lane: lane(), seq: any::<u64>(), outcome: outcome() }
     deliver: Deliver {
         position: any::<u64>(),
@@ -84,7 +86,10 @@ strategies! {
     }
     leased: Leased { valid_ms: any::<u32>(), others: relays() }
 
-    pass: Pass { tag: any::<u64>(), id: message_id(), to: recipient(), options: options() }
+    pass: Pass {
+        tag: any::<u64>(), id: message_id(), to: recipient(), options: options(),
+        again: any::<bool>(),
+    }
     passed: Passed { tag: any::<u64>(), outcome: outcome() }
     attach: Attach {
         session: any::<u64>(),

@@ -448,6 +448,7 @@ mod tests {
             window: 4,
             bulk_window: 2,
             max_body: 1024 * 1024,
+            time_ms: 0,
         };
         client.handle_control(Time::ZERO, frame::encode(&welcome));
         client

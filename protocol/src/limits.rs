@@ -71,5 +71,13 @@ pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a device waits for the answer to its first frame.
 pub const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest time to live a message may ask for.
+/// Longest time to live a message may ask for, and longest time a relay may let mail wait.
 pub const MAX_TTL: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How long after a message was submitted first a device may submit it again. Past it, the relays may
+/// have forgotten that they have it.
+pub const MAX_RETRY_AGE: Duration = Duration::from_secs(60 * 24 * 3600);
+
+/// How long a relay remembers how far a source of messages has come, at least, after the last one.
+/// The difference to [`MAX_RETRY_AGE`] is for clocks that disagree.
+pub const SOURCE_MEMORY: Duration = Duration::from_secs(90 * 24 * 3600);

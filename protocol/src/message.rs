@@ -61,6 +61,8 @@ pub struct Welcome {
     pub bulk_window: u16,
     /// The largest body this relay takes, in bytes.
     pub max_body: u32,
+    /// The relay's clock: milliseconds since 1970-01-01 UTC.
+    pub time_ms: u64,
 }
 
 impl Header for Welcome {
@@ -132,6 +134,8 @@ pub struct Submit {
     pub to: Recipient,
     /// What else the sender asks for.
     pub options: Options,
+    /// It may have been submitted before, in an earlier session.
+    pub again: bool,
 }
 
 impl Header for Submit {
@@ -159,6 +163,7 @@ impl Submit {
             seq: 7,
             to: "alice/phone".parse().unwrap(),
             options,
+            again: false,
         }
     }
 }
@@ -518,8 +523,9 @@ mod tests {
             window: 256,
             bulk_window: 8,
             max_body: 1024 * 1024,
+            time_ms: ACCEPTED_MS,
         };
-        golden(&welcome, "", "020a02723107800208808040");
+        golden(&welcome, "", "02100272310780020880804080d0eab6b733");
     }
 
     #[test]
@@ -528,29 +534,31 @@ mod tests {
             seq: 1,
             to: "alice/phone".parse().unwrap(),
             options: Options::default(),
+            again: false,
         };
         golden(
             &submit,
             "hi",
-            "0315010005616c6963650570686f6e6500000000016869",
+            "0316010005616c6963650570686f6e650000000001006869",
         );
         submit = Submit {
             seq: 2,
             to: "alice".parse().unwrap(),
             options: retained(),
+            again: true,
         };
         golden(
             &submit,
             "{}",
-            "031b020105616c69636501901c0109626f6f6b6d61726b730100007b7d",
+            "031c020105616c69636501901c0109626f6f6b6d61726b73010000017b7d",
         );
-        submit.seq = 300;
+        (submit.seq, submit.again) = (300, false);
         submit.options = Options {
             notify: true,
             priority: Priority::High,
             ..Options::default()
         };
-        golden(&submit, "", "030eac020105616c6963650000000102");
+        golden(&submit, "", "030fac020105616c696365000000010200");
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub struct Pass {
     pub to: Recipient,
     /// What else the sender asks for.
     pub options: Options,
+    /// It may have been passed on or submitted before.
+    pub again: bool,
 }
 
 impl Header for Pass {
@@ -182,11 +184,12 @@ mod tests {
             },
             to: "alice/phone".parse().unwrap(),
             options: Options::default(),
+            again: false,
         };
         golden(
             &pass,
             "hi",
-            "3025010003626f62027063cb89ec8ff72300010005616c6963650570686f6e6500000000016869",
+            "3026010003626f62027063cb89ec8ff72300010005616c6963650570686f6e650000000001006869",
         );
         pass = Pass {
             tag: 2,
@@ -204,11 +207,12 @@ mod tests {
                 notify: false,
                 priority: Priority::Low,
             },
+            again: true,
         };
         golden(
             &pass,
             "{}",
-            "3025020104707573680901ac020105616c69636501901c0109626f6f6b6d61726b730100007b7d",
+            "3026020104707573680901ac020105616c69636501901c0109626f6f6b6d61726b73010000017b7d",
         );
         for (tag, outcome, hex) in [
             (1, Outcome::Stored, "31020100"),

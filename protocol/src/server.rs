@@ -196,8 +196,8 @@ impl Server {
         }
     }
 
-    /// Takes the session that [`Event::Hello`] asked for.
-    pub fn welcome(&mut self) {
+    /// Takes the session that [`Event::Hello`] asked for. `time_ms` is as in [`Welcome`].
+    pub fn welcome(&mut self, time_ms: u64) {
         let Phase::Greeted { deadline } = self.phase else {
             return;
         };
@@ -211,6 +211,7 @@ impl Server {
             window: Lane::Message.window() as u16,
             bulk_window: Lane::Bulk.window() as u16,
             max_body: u32::try_from(self.config.max_body).unwrap_or(u32::MAX),
+            time_ms,
         });
     }
 
@@ -395,7 +396,7 @@ mod tests {
             next_within_ms: 25_000,
         };
         server.handle_control(Time::ZERO, frame::encode(&hello));
-        server.welcome();
+        server.welcome(0);
         while server.poll().is_some() {}
         server
     }

@@ -84,6 +84,8 @@ fn every_limit_is_listed_with_its_value() {
         HELLO_TIMEOUT: limits::HELLO_TIMEOUT.as_secs(),
         WELCOME_TIMEOUT: limits::WELCOME_TIMEOUT.as_secs(),
         MAX_TTL: limits::MAX_TTL.as_secs(),
+        MAX_RETRY_AGE: limits::MAX_RETRY_AGE.as_secs(),
+        SOURCE_MEMORY: limits::SOURCE_MEMORY.as_secs(),
     };
     for (name, value) in limits {
         assert_row(&format!("| `{name}` | {value} |"));
@@ -181,7 +183,7 @@ impl Conversation {
 fn the_example_session_is_what_both_halves_say() {
     let mut talk = Conversation::begin();
     talk.device();
-    talk.relay.welcome();
+    talk.relay.welcome(1_767_225_600_000);
     talk.relay();
     talk.device();
     talk.relay();
@@ -189,6 +191,7 @@ fn the_example_session_is_what_both_halves_say() {
         seq: 1,
         to: "alice/phone".parse().unwrap(),
         options: Options::default(),
+        again: false,
     };
     talk.device.submit(hi, Bytes::from_static(b"hi")).unwrap();
     talk.device();

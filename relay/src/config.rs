@@ -75,6 +75,10 @@ pub struct Limits {
     /// How long a message may wait, at most and unless its sender says less.
     #[serde(with = "humantime_serde")]
     pub max_ttl: Duration,
+    /// How long a device may be away before it is forgotten, with what waits for it; in whole days,
+    /// rounded up.
+    #[serde(with = "humantime_serde")]
+    pub forget_device_after: Duration,
     /// How many bytes may be held in memory while attached devices are awaited.
     pub max_held_bytes: u64,
     /// From which fill of the disk on new mail is refused, from 0 to 1.
@@ -101,6 +105,7 @@ impl Default for Limits {
             max_retained: rules.max_retained,
             max_retained_bytes: rules.max_retained_bytes,
             max_ttl: rules.max_ttl,
+            forget_device_after: rules.forget_device_after,
             max_held_bytes: rules.max_held_bytes,
             max_disk_fill: 0.85,
             ping_grace: Deadline::DEFAULT_GRACE,
@@ -222,6 +227,10 @@ impl Config {
             let what = "pings have to come through".to_owned();
             return out_of_range("sessions.datagrams_per_second", what);
         }
+        if self.limits.max_ttl > limits::MAX_TTL {
+            let days = limits::MAX_TTL.as_secs() / 86_400;
+            return out_of_range("limits.max_ttl", format!("has to be at most {days} days"));
+        }
         Ok(())
     }
 
@@ -239,6 +248,7 @@ impl Config {
             max_retained: limits.max_retained,
             max_retained_bytes: limits.max_retained_bytes,
             max_ttl: limits.max_ttl,
+            forget_device_after: limits.forget_device_after,
             max_held_bytes: limits.max_held_bytes,
             ..Rules::default()
         }
@@ -336,6 +346,10 @@ mod tests {
             (
                 format!("{MINIMAL}\n[sessions]\ndatagrams_burst = 0\n"),
                 "sessions.datagrams_per_second: pings have to come through",
+            ),
+            (
+                format!("{MINIMAL}\n[limits]\nmax_ttl = \"366days\"\n"),
+                "limits.max_ttl: has to be at most",
             ),
         ] {
             let error = load(&change).unwrap_err().to_string();

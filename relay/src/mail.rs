@@ -39,6 +39,11 @@
 //! `max_pair_messages` (a quarter of `max_messages`) and `max_pair_bytes` (a quarter of `max_bytes`)
 //! waiting in one mailbox. Else `pair_full`, whatever the priority.
 //!
+//! **What comes again** (`again`: it may have been submitted before) is taken although there is no
+//! room: an earlier run may have handed it over and forgotten it in a crash, and then a refusal would
+//! be a lie. So much of it from one account or service, in each run of the relay, as a device may have
+//! unacknowledged: 256 messages, `bulk` 4.
+//!
 //! **A message to an account** goes to every device of it that has ever attached, but the sender; it
 //! is refused by all of them if it is refused by one.
 //!
@@ -64,7 +69,21 @@
 //! refused.
 //!
 //! **What is accepted stays.** It leaves a mailbox only when the device's application has it, when a
-//! newer one of its key replaces it, or when its time to live is over.
+//! newer one of its key replaces it, when its time to live is over, or when its device is forgotten.
+//!
+//! **Silent devices.** A device that was not attached for `forget_device_after` (90 days) is forgotten:
+//! its mail expires, and it does not hold up its account any more. If it comes back within as long
+//! again, it is told how many it missed; it joins anew in any case. A name that was written to and
+//! never attached is forgotten after the same time, but not before its mail has expired.
+//!
+//! **Silent senders.** How far an outbox has come, and which of its messages were refused, is known
+//! until nothing has come from it for 90 days and nothing of it waits. Devices do not submit a message
+//! again that is older than 60 days.
+//!
+//! **Where the promise ends.** A message that was handed over by a run that crashed before anybody was
+//! answered may be refused when it comes again, although the device has it, if in between the account
+//! stopped allowing its sender, the operator lowered a limit, or its sender had more than the window
+//! above to repeat.
 
 pub(crate) mod account;
 pub(crate) mod answers;

@@ -45,6 +45,13 @@ pub(crate) trait MailboxStore: Send + Sync + 'static {
     fn stats(&self) -> StoreStats;
 }
 
+/// What a change takes on the disk, in bytes of key and value.
+#[cfg(test)]
+pub(crate) fn row_bytes(write: Write) -> usize {
+    let row = row::of(write);
+    row.key.len() + row.value.map_or(0, |value| value.len())
+}
+
 /// One run of the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Boot {

@@ -20,6 +20,7 @@ fn submit(seq: u64, to: &str) -> Submit {
         seq,
         to: to.parse().unwrap(),
         options: Options::default(),
+        again: false,
     }
 }
 
@@ -80,6 +81,7 @@ async fn frames_out_of_place_end_the_session() {
         window: 1,
         bulk_window: 1,
         max_body: 1,
+        time_ms: 0,
     };
     assert_eq!(
         after(&net, frame::encode(&welcome)).await,

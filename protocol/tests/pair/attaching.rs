@@ -38,6 +38,7 @@ fn a_hello_is_answered_with_a_welcome() {
             window: 256,
             bulk_window: 8,
             max_body: 1024 * 1024,
+            time_ms: 0,
         };
         assert_eq!(
             pair.at_device.seen().next(),
@@ -71,7 +72,7 @@ fn streams_may_overtake_the_welcome() {
     for seed in SEEDS {
         let mut pair = Pair::new(seed);
         pair.on_hello = |relay| {
-            relay.welcome();
+            relay.welcome(0);
             for position in 1..=4 {
                 relay.deliver(Lane::Bulk, &deliver(position), body(Lane::Bulk, position));
             }

@@ -77,6 +77,7 @@ fn welcome() -> Bytes {
         window: 256,
         bulk_window: 8,
         max_body: 1024,
+        time_ms: 0,
     })
 }
 

@@ -97,7 +97,7 @@ impl Pair {
             down: Link::new(2 * seed + 1),
             at_device: Log::new(),
             at_relay: Log::new(),
-            on_hello: Server::welcome,
+            on_hello: |relay| relay.welcome(0),
             last_ping: None,
             pings_sent: Vec::new(),
         }
@@ -284,6 +284,7 @@ pub(crate) fn submit(seq: u64) -> Submit {
         seq,
         to: "bob/phone".parse().unwrap(),
         options: Options::default(),
+        again: false,
     }
 }
 

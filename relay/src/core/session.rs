@@ -139,7 +139,12 @@ impl Session {
 
     fn submit(&mut self, now: Moment, sent: Sent) -> Result<(), StoreError> {
         let Sent { lane, submit, body } = sent;
-        let Submit { seq, to, options } = submit;
+        let Submit {
+            seq,
+            to,
+            options,
+            again,
+        } = submit;
         let id = MessageId {
             sender: self.sender.clone(),
             epoch: self.epoch,
@@ -152,6 +157,7 @@ impl Session {
             to,
             options,
             body,
+            again,
         };
         self.router.request(now, Request::Submit { message, asker })
     }
@@ -176,7 +182,7 @@ impl Session {
             self.attachment = Some(attachment.clone());
             self.router.request(now, Request::Attach(attachment))?;
         }
-        self.server.welcome();
+        self.server.welcome(now.wall_ms);
         Ok(())
     }
 

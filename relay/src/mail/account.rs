@@ -23,12 +23,13 @@ use super::{
     answers::{AnswerId, Answers},
     desk::{Desk, Durable, Write},
     mailbox::{Arrival, Known, Mailbox},
-    message::{Header, Message, Source},
+    message::{Header, Message, Party, Source},
     online::{Attached, Online, Session},
     outlet::{Asker, SessionId},
     policy,
     refusals::RefusalBook,
     retained::Retained,
+    room::Repeats,
 };
 
 /// One account.
@@ -40,6 +41,7 @@ pub(crate) struct Account {
     retained: Retained,
     allowed: BTreeSet<Name>,
     refusals: RefusalBook,
+    repeats: Repeats,
     answers: Answers,
 }
 
@@ -53,6 +55,7 @@ impl Account {
             online: Online::default(),
             allowed: rows.allowed.into_iter().collect(),
             refusals: RefusalBook::default(),
+            repeats: Repeats::default(),
             answers: Answers::default(),
         };
         for (device, record) in rows.devices {
@@ -97,7 +100,8 @@ impl Account {
             }
             Err(refusal) => {
                 desk.tally.refused.push(refusal);
-                self.refusals.note(source, message.id.seq, refusal);
+                let today = desk.now.today();
+                self.refusals.note(source, message.id.seq, refusal, today);
                 asker.answer(Outcome::Refused(refusal));
             }
         }
@@ -145,17 +149,30 @@ impl Account {
 
     /// Changes the list of allowed senders; answered when that is durable.
     pub(crate) fn allow(&mut self, sender: Name, allowed: bool, asker: Asker, desk: &mut Desk<'_>) {
-        if allowed {
-            self.allowed.insert(sender.clone());
-        } else {
+        if !allowed {
             self.allowed.remove(&sender);
         }
         desk.writes.push(Write::PutAllowed {
             account: self.name.clone(),
-            sender,
+            sender: sender.clone(),
             allowed,
         });
-        desk.durable.push(Durable::Allowed(asker));
+        desk.durable.push(Durable::Allowed {
+            sender,
+            allowed,
+            asker,
+        });
+    }
+
+    /// A permission counts from when it is durable: what a device was handed before could be refused
+    /// after a crash.
+    fn allowed(&mut self, sender: &Name, allowed: bool, asker: &Asker) {
+        if allowed {
+            self.allowed.insert(sender.clone());
+        } else {
+            self.allowed.remove(sender);
+        }
+        asker.answer(Outcome::Stored);
     }
 
     /// Time has passed: what is held too long is written.
@@ -173,7 +190,12 @@ impl Account {
     /// Now and then: drops what has expired, and what nobody waits for.
     pub(crate) fn sweep(&mut self, desk: &mut Desk<'_>) {
         self.tick(desk);
+        for (device, mailbox) in &mut self.mailboxes {
+            mailbox.sweep(self.online.get(device).is_some(), desk);
+        }
+        self.mailboxes.retain(|_, mailbox| !mailbox.is_forgotten());
         self.retained.expire(desk);
+        self.refusals.expire(&self.name, desk);
         self.answers.sweep();
     }
 
@@ -200,8 +222,16 @@ impl Account {
             } => self.answers.part_ended(Some(*answer), *outcome, *was_safe),
             Durable::Retained { position } => self.retained.stored(*position, &mut self.answers),
             Durable::Refusals { source, number } => self.refusals.written(source, *number),
-            Durable::Joined => {}
-            Durable::Allowed(asker) => asker.answer(Outcome::Stored),
+            Durable::Joined { device } => {
+                if let Some(mailbox) = self.mailboxes.get_mut(device) {
+                    mailbox.joined(self.online.get(device), desk);
+                }
+            }
+            Durable::Allowed {
+                sender,
+                allowed,
+                asker,
+            } => self.allowed(sender, *allowed, asker),
         }
     }
 
@@ -313,27 +343,40 @@ impl Account {
         }
     }
 
-    fn admit(&self, message: &Message, trail: &Trail, desk: &Desk<'_>) -> Result<(), Refusal> {
+    fn admit(&mut self, message: &Message, trail: &Trail, desk: &Desk<'_>) -> Result<(), Refusal> {
         policy::may_write(desk.rules, &self.allowed, &message.id.sender, &self.name)?;
         policy::check(desk.rules, message)?;
+        if trail.parts() == 0 {
+            return Err(Refusal::NoDevice);
+        }
+        let is_new = |target: &&Name| !self.mailboxes.contains_key(*target);
+        let devices = self.mailboxes.len() + trail.new.iter().filter(is_new).count();
+        if devices > desk.rules.max_devices.max(self.mailboxes.len()) {
+            return Err(Refusal::TooManyDevices);
+        }
+        self.find_room(message, trail, desk)
+            .or_else(|refusal| self.take_without_room(message).ok_or(refusal))
+    }
+
+    fn find_room(&self, message: &Message, trail: &Trail, desk: &Desk<'_>) -> Result<(), Refusal> {
         if desk.disk_full {
             return Err(Refusal::DiskFull);
         }
         if message.options.retain {
             self.retained.admit(message, desk)?;
-        } else if trail.new.is_empty() {
-            return Err(Refusal::NoDevice);
         }
-        for target in &trail.new {
-            match self.mailboxes.get(target) {
-                Some(mailbox) => mailbox.admit(message, desk)?,
-                None if self.mailboxes.len() >= desk.rules.max_devices => {
-                    return Err(Refusal::TooManyDevices);
-                }
-                None => {}
-            }
+        let mut known = trail.new.iter().filter_map(|name| self.mailboxes.get(name));
+        known.try_for_each(|mailbox| mailbox.admit(message, desk))
+    }
+
+    /// What comes again may have been handed over by an earlier run, which forgot that it took room.
+    fn take_without_room(&mut self, message: &Message) -> Option<()> {
+        let (party, lane) = (Party::from(&message.id.sender), message.id.lane);
+        if !message.again || !self.repeats.allow(&party, lane) {
+            return None;
         }
-        Ok(())
+        self.repeats.note(party, lane);
+        Some(())
     }
 
     /// Takes in those parts of a message that are new.
@@ -388,7 +431,7 @@ impl Account {
             desk.writes.push(Write::PutRefusals {
                 account,
                 source,
-                refusals,
+                refusals: Some(refusals),
             });
         }
         self.refusals.guards(source)

@@ -39,6 +39,21 @@ pub(crate) struct Now {
     pub(crate) mail_ms: u64,
 }
 
+impl Now {
+    /// The day, by the clock of mail.
+    pub(crate) fn today(self) -> Day {
+        Day::try_from(self.mail_ms / 86_400_000).unwrap_or(Day::MAX)
+    }
+}
+
+/// A day of the clock of mail: fine enough for what is remembered for months.
+pub(crate) type Day = u32;
+
+/// How many days a span covers, at least.
+pub(crate) fn days(span: Duration) -> Day {
+    Day::try_from(span.as_secs().div_ceil(86_400)).unwrap_or(Day::MAX)
+}
+
 /// Numbers that grow for as long as the store lives, across restarts: the boot is their upper part.
 #[derive(Debug)]
 pub(crate) struct Positions {
@@ -90,8 +105,8 @@ pub(crate) enum Write {
     PutDevice {
         /// Which one.
         device: Device,
-        /// See [`DeviceRecord`].
-        record: DeviceRecord,
+        /// See [`DeviceRecord`]; `None`: it is forgotten.
+        record: Option<DeviceRecord>,
     },
     /// How far a source's messages have come.
     PutMark {
@@ -101,8 +116,8 @@ pub(crate) enum Write {
         device: Option<Name>,
         /// The source.
         source: Source,
-        /// How far.
-        mark: Mark,
+        /// How far; `None`: it is forgotten.
+        mark: Option<Mark>,
     },
     /// Which of a source's messages an account has refused.
     PutRefusals {
@@ -110,8 +125,8 @@ pub(crate) enum Write {
         account: Name,
         /// The source.
         source: Source,
-        /// Which, and why.
-        refusals: Refusals,
+        /// Which, and why; `None`: they are forgotten.
+        refusals: Option<Refusals>,
     },
     /// What the clock of mail shows. Of no account.
     PutReading(Reading),
@@ -133,6 +148,8 @@ pub(crate) struct DeviceRecord {
     pub(crate) inbox: Option<u64>,
     /// Messages that expired since the last gap it acknowledged.
     pub(crate) missed: u64,
+    /// When it was attached last, or written to first; 0: not noted yet.
+    pub(crate) seen: Day,
 }
 
 /// What a commit made durable, so that those who wait for it can be answered. Changes without one
@@ -169,10 +186,20 @@ pub(crate) enum Durable {
         /// Which: see [`RefusalBook::take_unwritten`](super::refusals::RefusalBook).
         number: u64,
     },
-    /// A device's record: nobody waits, but messages count on it from now on.
-    Joined,
+    /// That a device has joined.
+    Joined {
+        /// Which one.
+        device: Name,
+    },
     /// A change to the list of allowed senders.
-    Allowed(Asker),
+    Allowed {
+        /// Who.
+        sender: Name,
+        /// May they?
+        allowed: bool,
+        /// Who waits.
+        asker: Asker,
+    },
 }
 
 /// Reads what was stored. The rules look only at what a joining device is to be given.

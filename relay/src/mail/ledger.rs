@@ -6,15 +6,51 @@
 //!
 //! What became of a message is known exactly for those that wait, and for all that this run has
 //! accepted: one that waits no more was delivered, unless it is noted here that it was not.
+//!
+//! A number is forgotten when nothing has come from its source for [`SOURCE_MEMORY`]. Both sides keep
+//! that safe: a device does not submit a message again that is older than
+//! [`MAX_RETRY_AGE`](holdfast_protocol::limits::MAX_RETRY_AGE), which is a month less.
 
 use std::collections::BTreeMap;
 
-use holdfast_protocol::{limits::WINDOW, message::Outcome};
+use holdfast_protocol::{
+    limits::{SOURCE_MEMORY, WINDOW},
+    message::Outcome,
+};
+use serde::{Deserialize, Serialize};
 
-use super::message::Source;
+use super::{
+    desk::{Day, days},
+    message::Source,
+};
 
-/// The highest number that a mailbox has accepted from a source.
-pub(crate) type Mark = u64;
+/// How far a source has come in a mailbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    /// The highest number that was accepted.
+    pub(crate) seq: u64,
+    /// When it was.
+    pub(crate) day: Day,
+}
+
+impl Mark {
+    /// Accepts a number.
+    pub(crate) fn advance(&mut self, seq: u64, today: Day) {
+        self.seq = self.seq.max(seq);
+        self.day = self.day.max(today);
+    }
+
+    /// Whether nothing that it covers can come again.
+    pub(crate) fn is_outdated(self, today: Day) -> bool {
+        is_outdated(self.day, today)
+    }
+}
+
+/// Whether what was noted on a day about a source cannot matter any more. A day more than the memory
+/// is long, as a day has a beginning and an end.
+pub(crate) fn is_outdated(noted: Day, today: Day) -> bool {
+    today.saturating_sub(noted) > days(SOURCE_MEMORY)
+}
 
 /// What became of a message that was accepted before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,21 +65,37 @@ pub(crate) enum Trace {
 struct Track {
     mark: Mark,
     /// The mark when this run began.
-    restored: Mark,
+    restored: u64,
     /// Those that wait, or came to another end than delivery. Nobody asks about what lies
     /// [`WINDOW`] below the mark.
     recent: BTreeMap<u64, Trace>,
 }
 
 impl Track {
+    fn waits(&self) -> bool {
+        let mut recent = self.recent.values();
+        recent.any(|trace| matches!(trace, Trace::Waiting(_)))
+    }
+
     fn note(&mut self, seq: u64, trace: Trace) {
         self.recent.insert(seq, trace);
         while let Some(oldest) = self.recent.first_entry()
-            && oldest.key() + WINDOW <= self.mark
+            && oldest.key() + WINDOW <= self.mark.seq
         {
             oldest.remove();
         }
     }
+}
+
+/// Takes out sources of which nothing can come again.
+pub(crate) fn take_outdated<T>(
+    known: &mut BTreeMap<Source, T>,
+    is_outdated: impl Fn(&T) -> bool,
+) -> Vec<Source> {
+    let outdated = known.iter().filter(|(_, known)| is_outdated(known));
+    let sources: Vec<Source> = outdated.map(|(source, _)| source.clone()).collect();
+    known.retain(|_, known| !is_outdated(known));
+    sources
 }
 
 /// How far each source has come, for one mailbox.
@@ -54,7 +106,7 @@ impl Marks {
     /// Takes back a mark.
     pub(crate) fn restore(&mut self, source: Source, mark: Mark) {
         let track = self.0.entry(source).or_default();
-        (track.mark, track.restored) = (mark, mark);
+        (track.mark, track.restored) = (mark, mark.seq);
     }
 
     /// Takes back that a message waits.
@@ -64,9 +116,9 @@ impl Marks {
     }
 
     /// The source's message of this number has been accepted, and waits at `position`.
-    pub(crate) fn advance(&mut self, source: Source, seq: u64, position: u64) {
+    pub(crate) fn advance(&mut self, source: Source, seq: u64, position: u64, today: Day) {
         let track = self.0.entry(source).or_default();
-        track.mark = track.mark.max(seq);
+        track.mark.advance(seq, today);
         track.note(seq, Trace::Waiting(position));
     }
 
@@ -84,7 +136,7 @@ impl Marks {
 
     /// What became of a message, if it was accepted before.
     pub(crate) fn trace(&self, source: &Source, seq: u64) -> Option<Trace> {
-        let track = self.0.get(source).filter(|track| seq <= track.mark)?;
+        let track = self.0.get(source).filter(|track| seq <= track.mark.seq)?;
         let unnoted = (seq > track.restored).then_some(Outcome::Delivered);
         let noted = track.recent.get(&seq).copied();
         Some(noted.unwrap_or(Trace::Ended(unnoted)))
@@ -92,8 +144,28 @@ impl Marks {
 
     /// How far a source has come.
     pub(crate) fn get(&self, source: &Source) -> Mark {
-        self.0.get(source).map_or(0, |track| track.mark)
+        self.0
+            .get(source)
+            .map_or(Mark::default(), |track| track.mark)
     }
+
+    /// Forgets sources of which nothing can come again and nothing waits, and tells which.
+    pub(crate) fn forget_outdated(&mut self, today: Day) -> Vec<Source> {
+        let outdated = |track: &Track| track.mark.is_outdated(today) && !track.waits();
+        take_outdated(&mut self.0, outdated)
+    }
+
+    /// Whether no source is known.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+impl Marks {
+    /// What a source takes in memory besides what is noted of its last messages, for names of up to
+    /// 24 bytes; a tree adds some slack.
+    pub(crate) const BYTES_OF_SOURCE: usize = size_of::<(Source, Track)>();
 }
 
 #[cfg(test)]
@@ -113,18 +185,19 @@ mod tests {
     #[test]
     fn each_source_has_a_mark_of_its_own() {
         let mut marks = Marks::default();
-        marks.advance(source(1), 5, 50);
-        marks.advance(source(1), 3, 51);
+        marks.advance(source(1), 5, 50, 7);
+        marks.advance(source(1), 3, 51, 6);
         assert!(marks.trace(&source(1), 5).is_some());
         assert!(marks.trace(&source(1), 6).is_none());
         assert!(marks.trace(&source(2), 1).is_none());
-        assert_eq!(marks.get(&source(1)), 5);
+        assert_eq!(marks.get(&source(1)), Mark { seq: 5, day: 7 });
+        assert_eq!(marks.get(&source(2)), Mark::default());
     }
 
     #[test]
     fn the_end_of_a_message_of_this_run_is_known() {
         let mut marks = Marks::default();
-        (1..=3).for_each(|seq| marks.advance(source(1), seq, 10 * seq));
+        (1..=3).for_each(|seq| marks.advance(source(1), seq, 10 * seq, 1));
         marks.ended(&source(1), 1, Outcome::Delivered);
         marks.ended(&source(1), 2, Outcome::Replaced);
         let trace = |seq| marks.trace(&source(1), seq).unwrap();
@@ -136,7 +209,7 @@ mod tests {
     #[test]
     fn the_end_of_a_message_of_an_earlier_run_is_not_known_unless_it_ends_in_this_one() {
         let mut marks = Marks::default();
-        marks.restore(source(1), 9);
+        marks.restore(source(1), Mark { seq: 9, day: 1 });
         marks.restore_waiting(source(1), 8, 80);
         let trace = |marks: &Marks, seq| marks.trace(&source(1), seq).unwrap();
         assert_eq!(trace(&marks, 7), Trace::Ended(None));
@@ -148,7 +221,26 @@ mod tests {
     #[test]
     fn a_source_takes_no_more_memory_than_its_window() {
         let mut marks = Marks::default();
-        (1..=10 * WINDOW).for_each(|seq| marks.advance(source(1), seq, seq));
+        (1..=10 * WINDOW).for_each(|seq| marks.advance(source(1), seq, seq, 1));
         assert_eq!(marks.0[&source(1)].recent.len() as u64, WINDOW);
+    }
+
+    #[test]
+    fn a_source_is_forgotten_when_it_was_silent_for_longer_than_any_retry_takes() {
+        let mut marks = Marks::default();
+        marks.advance(source(1), 5, 50, 100);
+        marks.advance(source(2), 5, 51, 101);
+        marks.ended(&source(2), 5, Outcome::Delivered);
+        assert_eq!(marks.forget_outdated(191), [], "it waits");
+        marks.ended(&source(1), 5, Outcome::Delivered);
+        assert_eq!(marks.forget_outdated(190), []);
+        assert_eq!(marks.forget_outdated(191), [source(1)]);
+        assert!(marks.trace(&source(1), 5).is_none());
+        marks.advance(source(2), 6, 52, 191);
+        marks.ended(&source(2), 6, Outcome::Expired);
+        assert_eq!(marks.forget_outdated(281), []);
+        assert!(!marks.is_empty());
+        assert_eq!(marks.forget_outdated(282), [source(2)]);
+        assert!(marks.is_empty());
     }
 }

@@ -23,7 +23,7 @@ use self::{
 };
 use super::{
     answers::{AnswerId, Answers},
-    desk::{Desk, DeviceRecord, Durable, Grace, Write},
+    desk::{Day, Desk, DeviceRecord, Durable, Grace, Write, days},
     ledger::{Mark, Marks, Trace},
     message::{Header, Message, Party, Place, Source},
     online::Session,
@@ -65,6 +65,11 @@ pub(crate) struct Mailbox {
     marks: Marks,
     gap: PendingGap,
     grace: Grace,
+    /// How many times the device has joined without that being durable.
+    joining: usize,
+    /// The day of the last [`sweep`](Self::sweep).
+    swept: Day,
+    forgotten: bool,
 }
 
 impl Mailbox {
@@ -77,6 +82,9 @@ impl Mailbox {
             marks: Marks::default(),
             gap: PendingGap::default(),
             grace: Grace::new(),
+            joining: 0,
+            swept: 0,
+            forgotten: false,
         }
     }
 
@@ -114,7 +122,7 @@ impl Mailbox {
 
     /// Whether everything that is here is also on the disk.
     pub(crate) fn is_settled(&self) -> bool {
-        self.queue.is_stored()
+        self.queue.is_stored() && self.joining == 0
     }
 
     /// What became of a message, if it was accepted before.
@@ -166,6 +174,7 @@ impl Mailbox {
             answer,
             guarded,
         } = arrival;
+        self.note_first(desk);
         let replaced = self.queue.replaced_by(&header.id, &header.options);
         let hold =
             session.is_some() && !guarded && replaced.is_empty() && self.may_hold(body.len(), desk);
@@ -200,18 +209,32 @@ impl Mailbox {
         }
         self.write_held(desk);
         self.record.inbox = Some(inbox);
+        self.record.seen = desk.now.today();
         self.put_record(desk);
-        desk.durable.push(Durable::Joined);
+        self.joining += 1;
+        desk.durable.push(Durable::Joined {
+            device: self.owner.device.clone(),
+        });
+    }
+
+    /// That the device has joined is durable.
+    pub(crate) fn joined(&mut self, session: Option<&Session>, desk: &mut Desk<'_>) {
+        self.joining -= 1;
+        if let Some(session) = session {
+            self.pump(session, desk);
+        }
     }
 
     /// The device is attached: everything is handed over anew, oldest first.
     pub(crate) fn attach(&mut self, session: &Session, desk: &mut Desk<'_>) {
+        self.note_seen(desk);
         self.rewind();
         self.pump(session, desk);
     }
 
     /// The device is gone: what it did not acknowledge is written.
     pub(crate) fn detach(&mut self, desk: &mut Desk<'_>) {
+        self.note_seen(desk);
         self.rewind();
         self.write_held(desk);
     }
@@ -251,6 +274,48 @@ impl Mailbox {
         match session {
             Some(session) => self.pump(session, desk),
             None => self.expire(desk),
+        }
+    }
+
+    /// Once a day: forgets what cannot matter any more, and a device that has been away for too long.
+    pub(crate) fn sweep(&mut self, attached: bool, desk: &mut Desk<'_>) {
+        let today = desk.now.today();
+        if self.swept == today {
+            return;
+        }
+        self.swept = today;
+        for source in self.marks.forget_outdated(today) {
+            self.put_mark(source, None, desk);
+        }
+        if attached || self.record.seen == 0 {
+            self.note_seen(desk);
+        }
+        if today.saturating_sub(self.record.seen) > days(desk.rules.forget_device_after) {
+            self.give_up(desk);
+        }
+    }
+
+    /// Whether the device is forgotten, and nothing is left of it.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.forgotten
+    }
+
+    /// The device is away for good, as it seems: its mail expires. Should it come back after all, it
+    /// hears of that for as long again.
+    fn give_up(&mut self, desk: &mut Desk<'_>) {
+        if self.record.inbox.take().is_some() {
+            for slot in self.queue.slots() {
+                self.record.missed += 1;
+                self.drop_unsent(slot, Outcome::Expired, desk);
+            }
+            self.record.seen = desk.now.today();
+            self.put_record(desk);
+        } else if self.queue.load() == Load::default() && self.marks.is_empty() {
+            self.forgotten = true;
+            desk.writes.push(Write::PutDevice {
+                device: self.owner.clone(),
+                record: None,
+            });
         }
     }
 
@@ -311,9 +376,13 @@ impl Mailbox {
         true
     }
 
-    /// What can be handed over of a message now.
+    /// What can be handed over of a message now. While a crash could still forget the device, nothing
+    /// that comes again then: nobody would be there to take it.
     fn body(&self, entry: &Entry) -> Option<Body> {
         match &entry.state {
+            State::Held(..) | State::Writing(_) if self.joining > 0 && entry.answer.is_some() => {
+                None
+            }
             State::Writing(_) if entry.guarded => None,
             State::Held(body, _) | State::Writing(body) => Some(Body::Held(body.clone())),
             State::Stored => Some(Body::Stored(self.place(entry.slot()))),
@@ -366,12 +435,32 @@ impl Mailbox {
         }
         for source in sources {
             let mark = self.marks.get(&source);
-            desk.writes.push(Write::PutMark {
-                account: self.owner.account.clone(),
-                device: Some(self.owner.device.clone()),
-                source,
-                mark,
-            });
+            self.put_mark(source, Some(mark), desk);
+        }
+    }
+
+    fn put_mark(&self, source: Source, mark: Option<Mark>, desk: &mut Desk<'_>) {
+        desk.writes.push(Write::PutMark {
+            account: self.owner.account.clone(),
+            device: Some(self.owner.device.clone()),
+            source,
+            mark,
+        });
+    }
+
+    /// Notes that somebody writes to a device that never attached.
+    fn note_first(&mut self, desk: &mut Desk<'_>) {
+        if self.record.seen == 0 {
+            self.note_seen(desk);
+        }
+    }
+
+    /// Notes, once a day, that the device is there.
+    fn note_seen(&mut self, desk: &mut Desk<'_>) {
+        let today = desk.now.today();
+        if self.record.seen < today {
+            self.record.seen = today;
+            self.put_record(desk);
         }
     }
 
@@ -395,7 +484,7 @@ impl Mailbox {
     }
 
     fn put_record(&self, desk: &mut Desk<'_>) {
-        let (device, record) = (self.owner.clone(), self.record.clone());
+        let (device, record) = (self.owner.clone(), Some(self.record.clone()));
         desk.writes.push(Write::PutDevice { device, record });
     }
 
@@ -407,7 +496,8 @@ impl Mailbox {
     /// Counts a message in.
     fn take_in(&mut self, entry: Entry, desk: &mut Desk<'_>) {
         let (source, seq) = (Source::from(&entry.header.id), entry.header.id.seq);
-        self.marks.advance(source, seq, entry.position);
+        let today = desk.now.today();
+        self.marks.advance(source, seq, entry.position, today);
         *desk.held += entry.in_memory();
         desk.tally.mailbox_bytes += entry.load().bytes.cast_signed();
         self.queue.insert(entry);

@@ -18,6 +18,8 @@ pub(crate) struct Message {
     pub(crate) options: Options,
     /// What it says.
     pub(crate) body: Bytes,
+    /// It may have come before, in an earlier run of this relay.
+    pub(crate) again: bool,
 }
 
 /// What is kept of a message besides its body.

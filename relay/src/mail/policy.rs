@@ -40,6 +40,8 @@ pub struct Rules {
     pub max_retained_bytes: u64,
     /// How long a message may wait if its sender does not say, and at most.
     pub max_ttl: Duration,
+    /// How long a device may be away before it is forgotten, in whole days.
+    pub forget_device_after: Duration,
     /// How many bytes of bodies may be held in memory while attached devices are awaited, in all.
     pub max_held_bytes: u64,
     /// The same, for one device.
@@ -65,6 +67,7 @@ impl Default for Rules {
             max_retained: 1024,
             max_retained_bytes: 64 * 1024 * 1024,
             max_ttl: Duration::from_secs(30 * 24 * 3600),
+            forget_device_after: Duration::from_secs(90 * 24 * 3600),
             max_held_bytes: 256 * 1024 * 1024,
             max_held_bytes_per_device: 4 * 1024 * 1024,
             max_settled: 100_000,

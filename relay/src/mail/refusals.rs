@@ -8,10 +8,14 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use holdfast_protocol::{limits::WINDOW, message::Refusal};
+use holdfast_protocol::{id::Name, limits::WINDOW, message::Refusal};
 use serde::{Deserialize, Serialize};
 
-use super::message::Source;
+use super::{
+    desk::{Day, Desk, Write},
+    ledger::is_outdated,
+    message::Source,
+};
 
 /// How many sources' refusals an account keeps in memory of which none is on the disk: a stranger
 /// must not fill the memory by being refused.
@@ -20,15 +24,20 @@ const MAX_UNWRITTEN: usize = 1024;
 /// A source's last refused messages. The numbers of a sender's unanswered messages lie less than
 /// [`WINDOW`] apart, so whatever it may still ask about is among the [`WINDOW`] highest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Refusals(BTreeMap<u64, Refusal>);
+pub(crate) struct Refusals {
+    by_number: BTreeMap<u64, Refusal>,
+    /// When the last one was noted.
+    day: Day,
+}
 
 impl Refusals {
     /// Notes a refusal, unless there is one of that number.
-    pub(crate) fn note(&mut self, seq: u64, refusal: Refusal) {
-        self.0.entry(seq).or_insert(refusal);
-        if self.0.len() as u64 > WINDOW {
-            self.0.pop_first();
+    pub(crate) fn note(&mut self, seq: u64, refusal: Refusal, today: Day) {
+        self.by_number.entry(seq).or_insert(refusal);
+        if self.by_number.len() as u64 > WINDOW {
+            self.by_number.pop_first();
         }
+        self.day = self.day.max(today);
     }
 }
 
@@ -61,17 +70,18 @@ impl RefusalBook {
 
     /// Why the message of this number was refused, if it was.
     pub(crate) fn find(&self, source: &Source, seq: u64) -> Option<Refusal> {
-        self.pages.get(source)?.refusals.0.get(&seq).copied()
+        let refusals = &self.pages.get(source)?.refusals;
+        refusals.by_number.get(&seq).copied()
     }
 
     /// Notes a refusal.
-    pub(crate) fn note(&mut self, source: Source, seq: u64, refusal: Refusal) {
+    pub(crate) fn note(&mut self, source: Source, seq: u64, refusal: Refusal, today: Day) {
         if !self.pages.contains_key(&source) {
             self.unwritten.push_back(source.clone());
             self.forget_the_oldest();
         }
         let page = self.pages.entry(source).or_default();
-        page.refusals.note(seq, refusal);
+        page.refusals.note(seq, refusal, today);
         page.noted += 1;
     }
 
@@ -102,6 +112,20 @@ impl RefusalBook {
         }
     }
 
+    /// Forgets sources of which nothing can come again.
+    pub(crate) fn expire(&mut self, account: &Name, desk: &mut Desk<'_>) {
+        let today = desk.now.today();
+        let outdated = |_: &Source, page: &mut Page| is_outdated(page.refusals.day, today);
+        for (source, _) in self.pages.extract_if(outdated) {
+            self.unwritten.retain(|other| *other != source);
+            desk.writes.push(Write::PutRefusals {
+                account: account.clone(),
+                source,
+                refusals: None,
+            });
+        }
+    }
+
     /// Whether a message that is accepted from a source now must be durable before it is handed
     /// over, because refusals are not.
     pub(crate) fn guards(&self, source: &Source) -> bool {
@@ -129,7 +153,7 @@ mod tests {
     fn the_highest_window_of_refusals_is_remembered() {
         let mut book = RefusalBook::default();
         for seq in (1..=WINDOW + 1).rev() {
-            book.note(source(1), seq, Refusal::MailboxFull);
+            book.note(source(1), seq, Refusal::MailboxFull, 1);
         }
         assert_eq!(book.find(&source(1), 1), None);
         assert_eq!(book.find(&source(1), 2), Some(Refusal::MailboxFull));
@@ -139,12 +163,12 @@ mod tests {
     #[test]
     fn refusals_guard_their_source_until_they_are_durable() {
         let mut book = RefusalBook::default();
-        book.note(source(1), 1, Refusal::MailboxFull);
+        book.note(source(1), 1, Refusal::MailboxFull, 1);
         let (_, first) = book.take_unwritten(&source(1)).unwrap();
         assert_eq!(book.take_unwritten(&source(1)), None, "written once");
-        book.note(source(1), 2, Refusal::NotAllowed);
+        book.note(source(1), 2, Refusal::NotAllowed, 1);
         let (refusals, second) = book.take_unwritten(&source(1)).unwrap();
-        assert_eq!(refusals.0.len(), 2);
+        assert_eq!(refusals.by_number.len(), 2);
         book.written(&source(1), first);
         assert!(book.guards(&source(1)));
         book.written(&source(1), second);
@@ -155,10 +179,10 @@ mod tests {
     #[test]
     fn a_stranger_cannot_fill_the_memory() {
         let mut book = RefusalBook::default();
-        book.note(source(0), 1, Refusal::NotAllowed);
+        book.note(source(0), 1, Refusal::NotAllowed, 1);
         book.take_unwritten(&source(0));
         for epoch in 1..=2 * MAX_UNWRITTEN as u64 {
-            book.note(source(epoch), 1, Refusal::NotAllowed);
+            book.note(source(epoch), 1, Refusal::NotAllowed, 1);
         }
         assert_eq!(book.pages.len(), MAX_UNWRITTEN + 1);
         assert!(book.find(&source(0), 1).is_some(), "what is written stays");

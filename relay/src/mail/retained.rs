@@ -14,7 +14,7 @@ use holdfast_protocol::{
 use super::{
     answers::{AnswerId, Answers},
     desk::{Desk, Durable, Write},
-    ledger::Mark,
+    ledger::{Mark, take_outdated},
     message::{Header, Message, Place, Source},
 };
 
@@ -92,7 +92,7 @@ impl Retained {
 
     /// Whether the message was taken in before.
     pub(crate) fn has_seen(&self, source: &Source, seq: u64) -> bool {
-        self.marks.get(source).is_some_and(|mark| seq <= *mark)
+        self.marks.get(source).is_some_and(|mark| seq <= mark.seq)
     }
 
     /// Who waits for the message to be durable.
@@ -155,12 +155,12 @@ impl Retained {
     fn advance(&mut self, position: u64, header: &Header, answer: AnswerId, desk: &mut Desk<'_>) {
         let (source, seq) = (Source::from(&header.id), header.id.seq);
         let mark = self.marks.entry(source.clone()).or_default();
-        *mark = seq.max(*mark);
+        mark.advance(seq, desk.now.today());
         desk.writes.push(Write::PutMark {
             account: self.account.clone(),
             device: None,
             source: source.clone(),
-            mark: *mark,
+            mark: Some(*mark),
         });
         desk.durable.push(Durable::Retained { position });
         let pending = Pending {
@@ -201,14 +201,28 @@ impl Retained {
         read.collect()
     }
 
-    /// Drops what is past its time to live.
+    /// Drops what is past its time to live, and what is known of sources of which nothing can come
+    /// again.
     pub(crate) fn expire(&mut self, desk: &mut Desk<'_>) {
+        self.forget_sources(desk);
         let expired = self
             .items
             .iter()
             .filter(|(_, item)| item.header.has_expired(desk.now.mail_ms));
         let keys: Vec<Key> = expired.map(|(key, _)| key.clone()).collect();
         keys.iter().for_each(|key| self.remove(key, desk));
+    }
+
+    fn forget_sources(&mut self, desk: &mut Desk<'_>) {
+        let today = desk.now.today();
+        for source in take_outdated(&mut self.marks, |mark| mark.is_outdated(today)) {
+            desk.writes.push(Write::PutMark {
+                account: self.account.clone(),
+                device: None,
+                source,
+                mark: None,
+            });
+        }
     }
 
     fn put(&mut self, key: Key, item: Item) {

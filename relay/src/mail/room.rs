@@ -3,12 +3,25 @@
 //! Room is counted in messages and in bytes, and a message needs both. The last part of a mailbox is
 //! kept for messages that matter more: what is low in priority finds it full first. No sender may
 //! take more than its own share, so that one alone cannot keep all others out.
+//!
+//! What comes again after a crash is another matter: the device may have it already, and then a
+//! refusal would be a lie. [`Repeats`] is the room for that.
 
-use std::ops::{AddAssign, Sub, SubAssign};
+use std::{
+    collections::HashMap,
+    ops::{AddAssign, Sub, SubAssign},
+};
 
-use holdfast_protocol::message::{Priority, Refusal};
+use holdfast_protocol::{
+    id::Lane,
+    limits::{BULK_DELIVERY_WINDOW, DELIVERY_WINDOW},
+    message::{Priority, Refusal},
+};
 
-use super::policy::{MESSAGE_OVERHEAD, Rules};
+use super::{
+    message::Party,
+    policy::{MESSAGE_OVERHEAD, Rules},
+};
 
 /// So much mail, or room for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,6 +123,30 @@ impl Waiting {
     }
 }
 
+/// How many messages were taken without room, because they may have been handed over in an earlier
+/// run. From one party no more than a device may have had unacknowledged when that run ended: who
+/// says of new messages that they are repeated gains one window in each run.
+#[derive(Debug, Default)]
+pub(crate) struct Repeats(HashMap<Party, [usize; 2]>);
+
+impl Repeats {
+    /// Whether another one of a party's may be taken.
+    pub(crate) fn allow(&self, party: &Party, lane: Lane) -> bool {
+        let most = match lane {
+            Lane::Message => DELIVERY_WINDOW,
+            Lane::Bulk => BULK_DELIVERY_WINDOW,
+        };
+        self.0
+            .get(party)
+            .is_none_or(|taken| taken[lane as usize] < most)
+    }
+
+    /// One was taken.
+    pub(crate) fn note(&mut self, party: Party, lane: Lane) {
+        self.0.entry(party).or_default()[lane as usize] += 1;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,5 +226,19 @@ mod tests {
         };
         let refused = waiting.admit(load(1, 10), Priority::High, &rules);
         assert_eq!(refused, Err(Refusal::MailboxFull));
+    }
+
+    #[test]
+    fn a_party_repeats_no_more_than_a_window_in_each_lane() {
+        let party = |name: &str| Party::Service(name.parse().unwrap());
+        let mut repeats = Repeats::default();
+        for (lane, window) in [(Lane::Message, 256), (Lane::Bulk, 4)] {
+            for _ in 0..window {
+                assert!(repeats.allow(&party("a"), lane));
+                repeats.note(party("a"), lane);
+            }
+            assert!(!repeats.allow(&party("a"), lane));
+            assert!(repeats.allow(&party("b"), lane));
+        }
     }
 }

@@ -12,6 +12,7 @@ use super::MailboxStore;
 use crate::mail::{
     account::{Rows, StoredRow},
     desk::{DeviceRecord, Write},
+    ledger::Mark,
     message::{Header, Place, Source},
     refusals::Refusals,
 };
@@ -94,14 +95,19 @@ fn photo() -> Bytes {
 
 fn refusals() -> Refusals {
     let mut refusals = Refusals::default();
-    refusals.note(3, Refusal::MailboxFull);
+    refusals.note(3, Refusal::MailboxFull, 20_000);
     refusals
+}
+
+fn mark(seq: u64) -> Mark {
+    Mark { seq, day: 20_000 }
 }
 
 fn record() -> DeviceRecord {
     DeviceRecord {
         inbox: Some(7),
         missed: 2,
+        seen: 20_000,
     }
 }
 
@@ -121,21 +127,21 @@ fn everything() -> Vec<Write> {
     writes.push(put(retained(), 256, Lane::Message, "all of them".into()));
     writes.push(Write::PutDevice {
         device: phone(),
-        record: record(),
+        record: Some(record()),
     });
-    for (device, mark) in [(Some(name("phone")), 300), (None, 256)] {
+    for (device, mark) in [(Some(name("phone")), mark(300)), (None, mark(256))] {
         writes.push(Write::PutMark {
             account: name("alice"),
             device,
             source: source(),
-            mark,
+            mark: Some(mark),
         });
     }
     let account = name("alice");
     writes.push(Write::PutRefusals {
         account: account.clone(),
         source: source(),
-        refusals: refusals(),
+        refusals: Some(refusals()),
     });
     writes.push(Write::PutAllowed {
         account,
@@ -161,7 +167,10 @@ fn check_everything<S: MailboxStore>(store: &S) {
         rows,
         Rows {
             devices: vec![(name("phone"), record())],
-            marks: vec![(None, source(), 256), (Some(name("phone")), source(), 300)],
+            marks: vec![
+                (None, source(), mark(256)),
+                (Some(name("phone")), source(), mark(300)),
+            ],
             messages,
             retained: vec![(key(), 256, header(Lane::Message, 256), 11)],
             allowed: vec![name("bob")],
@@ -213,7 +222,34 @@ fn what_is_deleted_is_gone<S: MailboxStore>(store: &S) {
         (vec![], 0, vec![])
     );
     assert_eq!(rows.marks.len(), 2, "marks outlive the mail");
+    forget(store);
+    assert_eq!(store.load(&name("alice")).unwrap(), Rows::default());
     assert_eq!(store.body(&place(Lane::Bulk, 257)).unwrap(), None);
+}
+
+/// Deletes what outlives the mail.
+fn forget<S: MailboxStore>(store: &S) {
+    let (account, source) = (name("alice"), source());
+    let mark = |device| Write::PutMark {
+        account: account.clone(),
+        device,
+        source: source.clone(),
+        mark: None,
+    };
+    let writes = vec![
+        mark(Some(name("phone"))),
+        mark(None),
+        Write::PutDevice {
+            device: phone(),
+            record: None,
+        },
+        Write::PutRefusals {
+            account: account.clone(),
+            source: source.clone(),
+            refusals: None,
+        },
+    ];
+    commit(store, writes);
 }
 
 pub(super) fn commit<S: MailboxStore>(store: &S, writes: Vec<Write>) {

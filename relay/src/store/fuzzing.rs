@@ -41,19 +41,22 @@ fn write(account: &Name, mut rows: Rows, value: &Bytes) -> Result<Write, StoreEr
     }
     Ok(if let Some((device, record)) = rows.devices.pop() {
         let device = holdfast_protocol::id::Device { account, device };
-        Write::PutDevice { device, record }
+        Write::PutDevice {
+            device,
+            record: Some(record),
+        }
     } else if let Some((device, source, mark)) = rows.marks.pop() {
         Write::PutMark {
             account,
             device,
             source,
-            mark,
+            mark: Some(mark),
         }
     } else if let Some((source, refusals)) = rows.refusals.pop() {
         Write::PutRefusals {
             account,
             source,
-            refusals,
+            refusals: Some(refusals),
         }
     } else {
         Write::PutAllowed {

@@ -3,7 +3,7 @@
 //! ```text
 //! account ␀ 'd' device                                → DeviceRecord
 //! account ␀ 'm' device ␀ lane(1) position(8, BE)      → Header ‖ body
-//! account ␀ 'h' device? ␀ source                      → highest number accepted; no device: retained
+//! account ␀ 'h' device? ␀ source                      → Mark: how far it has come; no device: retained
 //! account ␀ 'r' key                                   → (position, lane, Header) ‖ body
 //! account ␀ 'a' sender                                → (empty)
 //! account ␀ 'x' source                                → Refusals
@@ -75,7 +75,7 @@ pub(super) fn of(write: Write) -> Row {
             );
             Row {
                 key,
-                value: Some(encode(&record)),
+                value: record.as_ref().map(encode),
             }
         }
         Write::PutMark {
@@ -88,7 +88,7 @@ pub(super) fn of(write: Write) -> Row {
             let parts = [device.as_bytes(), b"\0", &encode(&source)];
             Row {
                 key: key(&account, MARK, &parts),
-                value: Some(encode(&mark)),
+                value: mark.as_ref().map(encode),
             }
         }
         Write::PutRefusals {
@@ -99,7 +99,7 @@ pub(super) fn of(write: Write) -> Row {
             let key = key(&account, REFUSALS, &[&encode(&source)]);
             Row {
                 key,
-                value: Some(encode(&refusals)),
+                value: refusals.as_ref().map(encode),
             }
         }
         Write::PutReading(reading) => Row {

@@ -146,6 +146,7 @@ impl Desk {
                 seq: entry.seq,
                 to: entry.to.clone(),
                 options: entry.options.clone(),
+                again: self.outbox.may_repeat(lane, entry.seq),
             };
             match session.submit(submit, entry.body.clone()) {
                 Ok(()) => self.outbox.submitted(lane),

@@ -66,6 +66,8 @@ struct Queue {
     ready: VecDeque<Entry>,
     ready_bytes: usize,
     loading: bool,
+    /// Up to this number every message may have been submitted before.
+    submitted: u64,
     /// Submitted in this session and on disk still; whether more than one answer is to come.
     unanswered: BTreeMap<u64, bool>,
 }
@@ -74,6 +76,7 @@ impl Queue {
     fn begin(&mut self) {
         *self = Self {
             tail: self.tail,
+            submitted: self.submitted,
             ..Self::default()
         };
     }
@@ -101,6 +104,7 @@ impl Outbox {
     pub(crate) fn new(tails: [u64; 2]) -> Self {
         let lanes = tails.map(|tail| Queue {
             tail,
+            submitted: tail,
             ..Queue::default()
         });
         Self {
@@ -168,10 +172,16 @@ impl Outbox {
         self.lanes[lane as usize].ready.front()
     }
 
+    /// Whether a message may have been submitted before, by this process or an earlier one.
+    pub(crate) fn may_repeat(&self, lane: Lane, seq: u64) -> bool {
+        seq <= self.lanes[lane as usize].submitted
+    }
+
     /// The message in front was submitted, and awaits an answer.
     pub(crate) fn submitted(&mut self, lane: Lane) {
         if let Some(entry) = self.pop(lane) {
             let queue = &mut self.lanes[lane as usize];
+            queue.submitted = queue.submitted.max(entry.seq);
             queue.unanswered.insert(entry.seq, entry.options.notify);
         }
     }
@@ -261,6 +271,28 @@ mod tests {
         assert_eq!(outbox.load(LANE), None);
         outbox.begin_session();
         assert_eq!(outbox.load(LANE).unwrap().after, 0);
+    }
+
+    #[test]
+    fn what_an_earlier_session_or_process_may_have_submitted_is_said_to_be_repeated() {
+        let mut outbox = Outbox::new([1, 0]);
+        outbox.appended(LANE, entry(2, 10, false));
+        outbox.begin_session();
+        assert!(outbox.may_repeat(LANE, 1), "it was there at the start");
+        assert!(!outbox.may_repeat(LANE, 2));
+        let load = outbox.load(LANE).unwrap();
+        outbox.loaded(Loaded {
+            load,
+            entries: vec![entry(1, 10, false), entry(2, 10, false)],
+            through: 2,
+        });
+        outbox.submitted(LANE);
+        outbox.submitted(LANE);
+        outbox.begin_session();
+        outbox.appended(LANE, entry(3, 10, false));
+        assert!(outbox.may_repeat(LANE, 2));
+        assert!(!outbox.may_repeat(LANE, 3));
+        assert!(!outbox.may_repeat(Lane::Bulk, 1));
     }
 
     #[test]

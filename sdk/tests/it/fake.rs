@@ -161,7 +161,7 @@ async fn converse(
                 Action::Bulk(frame) => wire.bulk(frame),
                 Action::Datagram(bytes) => drop(wire.datagram(bytes)),
                 Action::Event(Event::Hello(hello)) => {
-                    server.welcome();
+                    server.welcome(0);
                     let session = FakeSession {
                         hello,
                         events: heard.take().unwrap(),

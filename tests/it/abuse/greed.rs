@@ -89,6 +89,7 @@ async fn a_sender_over_its_rate_is_slowed_and_neither_refused_nor_deaf() {
             seq,
             to: "alice/laptop".parse().unwrap(),
             options: Options::default(),
+            again: false,
         };
         greedy.bytes(frame::encode_with_body(&submit, "more".into()).concat());
     }

@@ -70,11 +70,11 @@ impl Backlog {
                 allowed,
                 asker,
             } => {
-                let encode = |tag| {
+                let encode = |tag, _| {
                     bare(&PeerAllow {
                         tag,
-                        account,
-                        sender,
+                        account: account.clone(),
+                        sender: sender.clone(),
                         allowed,
                     })
                 };
@@ -165,26 +165,30 @@ impl Backlog {
             to,
             options,
             body,
+            again,
         } = message;
         let (lane, notify) = (id.lane, options.notify);
-        let encode = |tag| {
-            let pass = Pass {
-                tag,
-                id,
-                to,
-                options,
-            };
-            frame::encode_with_body(&pass, body)
+        let mut pass = Pass {
+            tag: 0,
+            id,
+            to,
+            options,
+            again,
+        };
+        let encode = |tag, again| {
+            (pass.tag, pass.again) = (tag, pass.again || again);
+            frame::encode_with_body(&pass, body.clone())
         };
         self.keep(lane, encode, asker, notify);
     }
 
     /// Passes something on and keeps it until its answer, or turns its sender away: what it sends
-    /// later must not overtake it.
+    /// later must not overtake it. `encode` is told the tag, and whether it is for the next link: what
+    /// is passed on there may be a repetition.
     fn keep(
         &mut self,
         lane: Lane,
-        encode: impl FnOnce(u64) -> Encoded,
+        mut encode: impl FnMut(u64, bool) -> Encoded,
         asker: Asker,
         notify: bool,
     ) {
@@ -193,11 +197,11 @@ impl Backlog {
         }
         self.last_tag += 1;
         let tag = self.last_tag;
-        let frame = encode(tag);
-        self.bytes += frame.len();
         if self.connected {
-            self.outgoing.push((lane, frame.clone()));
+            self.outgoing.push((lane, encode(tag, false)));
         }
+        let frame = encode(tag, true);
+        self.bytes += frame.len();
         self.pending.push_back(Pending {
             tag,
             lane,
@@ -289,6 +293,7 @@ mod tests {
                 to,
                 options,
                 body,
+                again: false,
             },
             asker: Asker {
                 outlet: outlet.clone(),
@@ -380,6 +385,26 @@ mod tests {
         assert_eq!(outlet.take(), [], "a tag that was answered");
         (1..=4).for_each(|tag| passed(&mut backlog, tag, Outcome::Delivered));
         assert_eq!((backlog.pending.len(), backlog.bytes), (0, 0));
+    }
+
+    #[test]
+    fn what_is_passed_again_says_so() {
+        let (mut backlog, outlet) = (Backlog::default(), Outlet::new());
+        let said = |backlog: &mut Backlog| {
+            let outgoing = std::mem::take(&mut backlog.outgoing).into_iter();
+            let again = outgoing.map(|(_, frame)| {
+                let bytes = [frame.head, frame.body].concat().into();
+                let frame = RawFrame::whole(bytes, MAX_HEADER).unwrap();
+                frame.decode::<Pass>().unwrap().0.again
+            });
+            again.collect::<Vec<bool>>()
+        };
+        backlog.connect(Time::ZERO);
+        backlog.request(note(1, &outlet));
+        assert_eq!(said(&mut backlog), [false]);
+        backlog.disconnect();
+        backlog.connect(Time::ZERO);
+        assert_eq!(said(&mut backlog), [true]);
     }
 
     #[test]

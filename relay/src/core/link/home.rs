@@ -83,6 +83,7 @@ impl Home {
             id,
             to,
             options,
+            again,
         } = pass;
         if id.lane != lane {
             return Err(Violation::malformed("a message on the other lane's stream"));
@@ -92,6 +93,7 @@ impl Home {
             to,
             options,
             body,
+            again,
         };
         self.request(
             now,

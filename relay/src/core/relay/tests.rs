@@ -107,6 +107,7 @@ impl World {
             seq,
             to: to.parse().unwrap(),
             options: Options::default(),
+            again: false,
         };
         self.devices[device].client.submit(submit, body).unwrap();
         self.settle();

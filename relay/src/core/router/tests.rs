@@ -126,6 +126,7 @@ fn submit(seq: u64, to: &str, outlet: &Outlet) -> Request {
             to: to.parse().unwrap(),
             options: Options::default(),
             body: Bytes::from_static(b"hi"),
+            again: false,
         },
         asker: Asker {
             outlet: outlet.clone(),

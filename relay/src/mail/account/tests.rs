@@ -2,6 +2,7 @@ mod admission;
 mod crash;
 mod delivery;
 mod fixture;
+mod memory;
 mod options;
 mod random;
 mod retained;

@@ -289,6 +289,12 @@ impl Queue {
         }
     }
 
+    /// Where everything stands.
+    pub(super) fn slots(&self) -> Vec<Slot> {
+        let entries = self.lines.iter().flat_map(|line| line.entries.values());
+        entries.map(Entry::slot).collect()
+    }
+
     /// Since when the oldest of what is held in memory has been.
     pub(super) fn held_since(&self) -> Option<Time> {
         match self.get(*self.held.first()?)?.state {

@@ -67,6 +67,7 @@ fn attached() -> Engine {
         window: 4,
         bulk_window: 4,
         max_body: 1024,
+        time_ms: 1_767_225_600_000,
     };
     engine.handle(at(10), Input::Control(frame::encode(&welcome)));
     said(&mut engine);
@@ -179,6 +180,7 @@ fn what_is_unanswered_is_read_and_sent_again_in_the_next_session() {
         window: 4,
         bulk_window: 4,
         max_body: 1024,
+        time_ms: 1_767_225_600_000,
     };
     engine.handle(at(50), Input::Control(frame::encode(&welcome)));
     let mut load = None;
@@ -202,6 +204,7 @@ fn what_is_unanswered_is_read_and_sent_again_in_the_next_session() {
         seq: 1,
         to: entry.to,
         options: entry.options,
+        again: true,
     };
     assert_eq!(head, frame::encode_with_body(&submit, entry.body).head);
     said(&mut engine);

@@ -18,10 +18,11 @@ fn a_stranger_may_write_once_and_for_as_long_as_it_is_allowed() {
     let refused = [Refused(Refusal::NotAllowed)];
     assert_eq!(home.send(stranger(1)), refused);
     let asked = home.allow("bob", true);
-    assert_eq!(home.send(stranger(2)), []);
     assert_eq!(outcomes(&asked), [], "not durable");
     home.commit();
     assert_eq!(outcomes(&asked), [Stored]);
+    assert_eq!(home.send(stranger(2)), []);
+    home.commit();
     home.crash(0);
     assert_eq!(home.send(stranger(3)), []);
     home.allow("bob", false);
@@ -120,6 +121,7 @@ fn what_matters_less_is_refused_first_and_all_that_is_taken_comes_in_order() {
 fn a_sender_has_its_share_and_all_devices_of_its_account_have_it_together() {
     let mut home = Home::with(|rules| rules.pair.messages = 2);
     home.allow("bob", true);
+    home.commit();
     assert_eq!(home.send(mail("bob/pc", 1, "alice/phone")), []);
     assert_eq!(home.send(mail("bob/tv", 1, "alice/phone")), []);
     home.commit();
@@ -128,6 +130,7 @@ fn a_sender_has_its_share_and_all_devices_of_its_account_have_it_together() {
     assert_eq!(home.send(mail("bob/pc", 2, "alice/phone")), refused);
     assert_eq!(home.send(mail("service/bob", 1, "alice/phone")), []);
     assert_eq!(home.send(mail("bob/pc", 3, "alice/tablet")), []);
+    home.commit();
     let phone = home.attach("phone");
     assert_eq!(home.drain(&phone), [1, 1, 1]);
     assert_eq!(home.send(mail("bob/pc", 4, "alice/phone")), []);

@@ -101,6 +101,7 @@ fn the_lanes_do_not_wait_for_each_other() {
         home.send(note(seq).bulk());
     }
     home.send(note(1));
+    home.commit();
     let phone = home.attach("phone");
     let seen = home.take(&phone);
     let lane = |seen: &Seen| match seen {
@@ -128,6 +129,7 @@ fn an_acknowledgement_ahead_of_what_was_handed_over_takes_nothing_else() {
     for seq in 1..=6 {
         home.send(note(seq).bulk());
     }
+    home.commit();
     let phone = home.attach("phone");
     home.take(&phone);
     home.ack(&phone, Lane::Bulk, u64::MAX);

@@ -133,8 +133,14 @@ impl Home {
         outcomes(&outlet)
     }
 
+    /// A device attaches; that it joins is durable at once, if nothing else is under way.
     pub(super) fn attach(&mut self, device: &str) -> Device {
-        self.attach_with_inbox(device, 1)
+        let idle = self.tail.is_empty();
+        let device = self.attach_with_inbox(device, 1);
+        if idle {
+            self.commit();
+        }
+        device
     }
 
     pub(super) fn attach_with_inbox(&mut self, device: &str, inbox: u64) -> Device {
@@ -210,6 +216,7 @@ impl Home {
         }
         self.boot += 1;
         self.mail_clock = MailClock::resume(self.reading, self.rules.max_ttl);
+        self.mail_clock.read(self.now);
         self.view = self.disk.fork();
         self.positions = Positions::of_boot(self.boot);
         self.held = 0;
@@ -358,6 +365,7 @@ pub(super) fn mail(from: &str, seq: u64, to: &str) -> Mail {
         to: to.parse::<Recipient>().unwrap(),
         options: Options::default(),
         body: Bytes::from(format!("{from} {seq}")),
+        again: false,
     })
 }
 
@@ -369,6 +377,11 @@ pub(super) fn note(seq: u64) -> Mail {
 impl Mail {
     pub(super) fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.0.body = body.into();
+        self
+    }
+
+    pub(super) fn again(mut self) -> Self {
+        self.0.again = true;
         self
     }
 

@@ -90,8 +90,8 @@ fn what_expired_while_the_relay_was_down_is_missed_too() {
     let mut home = Home::new();
     home.send(note(1).ttl(1));
     home.commit();
-    home.crash(0);
     home.now.wall_ms += 1000;
+    home.crash(0);
     let phone = home.attach("phone");
     assert_eq!(gaps(&home.take(&phone)), [1]);
 }
@@ -156,6 +156,7 @@ fn a_gap_comes_in_the_order_of_places_also_when_it_is_told_again() {
     assert_eq!(gaps(&home.take(&phone)), [1]);
     home.detach(&phone);
     home.send(note(2));
+    home.commit();
     let phone = home.attach("phone");
     let seen = home.take(&phone);
     assert!(

@@ -122,6 +122,7 @@ fn there_is_room_for_so_many_keys_and_bytes() {
 fn only_the_account_itself_retains_under_a_key_for_the_account() {
     let mut home = Home::new();
     home.allow("bob", true);
+    home.commit();
     let bad = [Refused(Refusal::BadRetain)];
     assert_eq!(
         home.send(mail("alice/pc", 1, "alice/phone").retain("k")),

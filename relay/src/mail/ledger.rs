@@ -7,9 +7,9 @@
 //! What became of a message is known exactly for those that wait, and for all that this run has
 //! accepted: one that waits no more was delivered, unless it is noted here that it was not.
 //!
-//! A number is forgotten when nothing has come from its source for [`SOURCE_MEMORY`]. Both sides keep
-//! that safe: a device does not submit a message again that is older than
-//! [`MAX_RETRY_AGE`](holdfast_protocol::limits::MAX_RETRY_AGE), which is a month less.
+//! A number is forgotten when nothing has come from its source for [`SOURCE_MEMORY`]. A client is to
+//! give up a message after [`MAX_RETRY_AGE`](holdfast_protocol::limits::MAX_RETRY_AGE), which is a month
+//! less; and a device that was shown one that comes even later knows it by its own mark.
 
 use std::collections::BTreeMap;
 

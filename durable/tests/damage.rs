@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, Weak};
 
 use bytes::Bytes;
 use holdfast_durable::{
@@ -34,35 +34,10 @@ struct Specimen {
 }
 
 impl Specimen {
-    /// Its files before the last run, which wrote about as much again.
-    fn older(&self) -> PathBuf {
-        self.dir.path().join("older")
-    }
-
-    fn killed(&self) -> PathBuf {
-        self.dir.path().join("killed")
-    }
-
-    fn stopped(&self) -> PathBuf {
-        self.dir.path().join("stopped")
-    }
-}
-
-/// Memory rather than disk, where there is a way: thousands of copies are synced.
-fn scratch() -> tempfile::TempDir {
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() {
-        return tempfile::tempdir_in(memory).unwrap();
-    }
-    tempfile::tempdir().unwrap()
-}
-
-fn specimen() -> &'static Specimen {
-    static SPECIMEN: OnceLock<Specimen> = OnceLock::new();
-    SPECIMEN.get_or_init(|| {
-        let dir = scratch();
-        let mut specimen = Specimen {
-            dir,
+    /// Lets a store live through three runs.
+    fn new() -> Self {
+        let mut specimen = Self {
+            dir: scratch(),
             rows: Rows::new(),
             ever: HashSet::new(),
         };
@@ -86,7 +61,41 @@ fn specimen() -> &'static Specimen {
         }
         copy(&store, &specimen.stopped());
         specimen
-    })
+    }
+
+    /// Its files before the last run, which wrote about as much again.
+    fn older(&self) -> PathBuf {
+        self.dir.path().join("older")
+    }
+
+    fn killed(&self) -> PathBuf {
+        self.dir.path().join("killed")
+    }
+
+    fn stopped(&self) -> PathBuf {
+        self.dir.path().join("stopped")
+    }
+}
+
+/// Memory rather than disk, where there is a way: thousands of copies are synced.
+fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() {
+        return tempfile::tempdir_in(memory).unwrap();
+    }
+    tempfile::tempdir().unwrap()
+}
+
+/// The one specimen of all tests that run, which goes with the last of them.
+fn specimen() -> Arc<Specimen> {
+    static SPECIMEN: Mutex<Weak<Specimen>> = Mutex::new(Weak::new());
+    let mut shared = SPECIMEN.lock().unwrap();
+    if let Some(specimen) = shared.upgrade() {
+        return specimen;
+    }
+    let specimen = Arc::new(Specimen::new());
+    *shared = Arc::downgrade(&specimen);
+    specimen
 }
 
 /// Puts and deletes a few rows of few keys, small and large.
@@ -437,9 +446,10 @@ fn a_store_that_is_open_is_not_recovered() {
 fn no_damage_stays_silent() {
     let first = setting("HOLDFAST_DAMAGE_SEED", 0);
     let cases = setting("HOLDFAST_DAMAGE_CASES", 20);
+    let specimen = specimen();
     let (mut whole, mut silent) = (0, Vec::new());
     for seed in first..first + cases {
-        match case(seed, specimen()) {
+        match case(seed, &specimen) {
             Outcome::Whole => whole += 1,
             Outcome::Refused(_) => {}
             Outcome::Silent(what) => silent.push((seed, what)),

@@ -66,24 +66,38 @@ struct Track {
     mark: Mark,
     /// The mark when this run began.
     restored: u64,
-    /// Those that wait, or came to another end than delivery. Nobody asks about what lies
-    /// [`WINDOW`] below the mark.
-    recent: BTreeMap<u64, Trace>,
+    /// Those that wait, by number: at which position. Whoever asked to hear the end of one asks again
+    /// in its next session, however far below the mark it lies.
+    waiting: BTreeMap<u64, u64>,
+    /// Ends other than delivery in this run, as far as [`WINDOW`] below the mark.
+    ended: BTreeMap<u64, Outcome>,
 }
 
 impl Track {
     fn waits(&self) -> bool {
-        let mut recent = self.recent.values();
-        recent.any(|trace| matches!(trace, Trace::Waiting(_)))
+        !self.waiting.is_empty()
     }
 
-    fn note(&mut self, seq: u64, trace: Trace) {
-        self.recent.insert(seq, trace);
-        while let Some(oldest) = self.recent.first_entry()
+    fn end(&mut self, seq: u64, outcome: Outcome) {
+        self.waiting.remove(&seq);
+        if outcome == Outcome::Delivered && seq > self.restored {
+            return;
+        }
+        self.ended.insert(seq, outcome);
+        while let Some(oldest) = self.ended.first_entry()
             && oldest.key() + WINDOW <= self.mark.seq
         {
             oldest.remove();
         }
+    }
+
+    fn trace(&self, seq: u64) -> Trace {
+        if let Some(position) = self.waiting.get(&seq) {
+            return Trace::Waiting(*position);
+        }
+        let is_noted = seq > self.restored && seq + WINDOW > self.mark.seq;
+        let unnoted = is_noted.then_some(Outcome::Delivered);
+        Trace::Ended(self.ended.get(&seq).copied().or(unnoted))
     }
 }
 
@@ -112,34 +126,27 @@ impl Marks {
     /// Takes back that a message waits.
     pub(crate) fn restore_waiting(&mut self, source: Source, seq: u64, position: u64) {
         let track = self.0.entry(source).or_default();
-        track.note(seq, Trace::Waiting(position));
+        track.waiting.insert(seq, position);
     }
 
     /// The source's message of this number has been accepted, and waits at `position`.
     pub(crate) fn advance(&mut self, source: Source, seq: u64, position: u64, today: Day) {
         let track = self.0.entry(source).or_default();
         track.mark.advance(seq, today);
-        track.note(seq, Trace::Waiting(position));
+        track.waiting.insert(seq, position);
     }
 
     /// The message waits no more.
     pub(crate) fn ended(&mut self, source: &Source, seq: u64, outcome: Outcome) {
-        let Some(track) = self.0.get_mut(source) else {
-            return;
-        };
-        if outcome == Outcome::Delivered && seq > track.restored {
-            track.recent.remove(&seq);
-        } else {
-            track.note(seq, Trace::Ended(Some(outcome)));
+        if let Some(track) = self.0.get_mut(source) {
+            track.end(seq, outcome);
         }
     }
 
     /// What became of a message, if it was accepted before.
     pub(crate) fn trace(&self, source: &Source, seq: u64) -> Option<Trace> {
         let track = self.0.get(source).filter(|track| seq <= track.mark.seq)?;
-        let unnoted = (seq > track.restored).then_some(Outcome::Delivered);
-        let noted = track.recent.get(&seq).copied();
-        Some(noted.unwrap_or(Trace::Ended(unnoted)))
+        Some(track.trace(seq))
     }
 
     /// How far a source has come.
@@ -218,11 +225,34 @@ mod tests {
         assert_eq!(trace(&marks, 8), Trace::Ended(Some(Outcome::Delivered)));
     }
 
+    /// Its sender may have asked to hear its end, and asks again in its next session.
     #[test]
-    fn a_source_takes_no_more_memory_than_its_window() {
+    fn what_waits_is_known_however_far_its_source_has_come() {
         let mut marks = Marks::default();
-        (1..=10 * WINDOW).for_each(|seq| marks.advance(source(1), seq, seq, 1));
-        assert_eq!(marks.0[&source(1)].recent.len() as u64, WINDOW);
+        let mark = Mark {
+            seq: 10 * WINDOW,
+            day: 1,
+        };
+        marks.restore(source(1), mark);
+        marks.restore_waiting(source(1), 3, 30);
+        assert_eq!(marks.trace(&source(1), 3), Some(Trace::Waiting(30)));
+        marks.ended(&source(1), 3, Outcome::Expired);
+        assert_eq!(marks.trace(&source(1), 3), Some(Trace::Ended(None)));
+    }
+
+    #[test]
+    fn nothing_is_said_of_an_end_that_lies_too_far_back_to_be_known() {
+        let mut marks = Marks::default();
+        (1..=10 * WINDOW).for_each(|seq| {
+            marks.advance(source(1), seq, seq, 1);
+            marks.ended(&source(1), seq, Outcome::Expired);
+        });
+        let track = &marks.0[&source(1)];
+        assert_eq!((track.waiting.len(), track.ended.len() as u64), (0, WINDOW));
+        let trace = |seq| marks.trace(&source(1), seq).unwrap();
+        assert_eq!(trace(9 * WINDOW), Trace::Ended(None));
+        let expired = Trace::Ended(Some(Outcome::Expired));
+        assert_eq!(trace(9 * WINDOW + 1), expired);
     }
 
     #[test]

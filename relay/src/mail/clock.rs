@@ -352,6 +352,20 @@ mod tests {
     }
 
     #[test]
+    fn a_wall_clock_that_is_slewed_is_not_doubted() {
+        let mut machine = Machine::new(START_MS);
+        for _ in 0..20 {
+            machine.run(MINUTE);
+            machine.wall_ms -= 999;
+        }
+        machine.run(MINUTE);
+        assert_eq!(machine.disk.unwrap().wall_ms, machine.wall_ms);
+        machine.wall_ms -= 1002;
+        machine.run(MINUTE);
+        assert_eq!(machine.disk.unwrap().wall_ms, machine.wall_ms + 1002);
+    }
+
+    #[test]
     fn a_long_time_down_is_believed_when_the_wall_clock_has_stayed_with_it() {
         let mut machine = Machine::new(START_MS);
         let mail = machine.restart(START_MS + 2 * DAY);

@@ -114,16 +114,21 @@ impl RefusalBook {
 
     /// Forgets sources of which nothing can come again.
     pub(crate) fn expire(&mut self, account: &Name, desk: &mut Desk<'_>) {
-        let today = desk.now.today();
-        let outdated = |_: &Source, page: &mut Page| is_outdated(page.refusals.day, today);
-        for (source, _) in self.pages.extract_if(outdated) {
-            self.unwritten.retain(|other| *other != source);
+        for source in self.take_outdated(desk.now.today()) {
             desk.writes.push(Write::PutRefusals {
                 account: account.clone(),
                 source,
                 refusals: None,
             });
         }
+    }
+
+    fn take_outdated(&mut self, today: Day) -> Vec<Source> {
+        let outdated = |_: &Source, page: &mut Page| is_outdated(page.refusals.day, today);
+        let taken = self.pages.extract_if(outdated);
+        let sources: Vec<Source> = taken.map(|(source, _)| source).collect();
+        self.unwritten.retain(|source| !sources.contains(source));
+        sources
     }
 
     /// Whether a message that is accepted from a source now must be durable before it is handed
@@ -174,6 +179,17 @@ mod tests {
         book.written(&source(1), second);
         assert!(!book.guards(&source(1)));
         assert!(!book.guards(&source(2)));
+    }
+
+    #[test]
+    fn what_is_forgotten_of_one_source_leaves_the_others_to_be_dropped_in_turn() {
+        let mut book = RefusalBook::default();
+        for epoch in 1..=3 {
+            book.note(source(epoch), 1, Refusal::NotAllowed, epoch as Day);
+        }
+        assert_eq!(book.take_outdated(92), [source(1)]);
+        assert_eq!(book.find(&source(1), 1), None);
+        assert_eq!(book.unwritten, [source(2), source(3)]);
     }
 
     #[test]

@@ -144,6 +144,32 @@ fn a_name_that_was_written_to_and_never_attached_is_forgotten_when_its_mail_has_
     assert_eq!(home.send(mail("alice/pc", 3, "alice/tablet")), []);
 }
 
+#[test]
+fn a_name_is_not_forgotten_while_what_came_for_it_may_come_again() {
+    let mut home = Home::new();
+    home.send(note(1).ttl(1));
+    home.pass(80 * DAY);
+    home.send(note(2).ttl(1));
+    home.pass(20 * DAY);
+    home.commit();
+    home.crash(0);
+    let again = home.send(note(2).ttl(1).again());
+    assert_eq!(again, [Stored], "it expired, and is not taken for new");
+    let phone = home.attach("phone");
+    assert!(matches!(home.take(&phone)[..], [Seen::Gap(gap)] if gap.missed == 2));
+}
+
+#[test]
+fn what_comes_again_is_refused_for_any_other_reason() {
+    let mut home = Home::with(|rules| rules.max_body = 10);
+    let stranger = mail("bob/pc", 1, "alice/phone").again();
+    assert_eq!(home.send(stranger), [Refused(Refusal::NotAllowed)]);
+    let large = note(1).body(vec![0; 11]).again();
+    assert_eq!(home.send(large), [Refused(Refusal::TooLarge)]);
+    let nobody = mail("alice/pc", 2, "alice").again();
+    assert_eq!(home.send(nobody), [Refused(Refusal::NoDevice)]);
+}
+
 /// The phone has it, the relay has forgotten it, and the room was taken meanwhile.
 #[test]
 fn what_comes_again_after_a_crash_is_not_refused_for_want_of_room() {

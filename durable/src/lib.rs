@@ -5,11 +5,10 @@
 //! - a commit that was answered is on the disk, not in the kernel's memory ([`barrier`]);
 //! - many commits share one sync, applied in the order they were queued ([`committer`]);
 //! - a damaged, truncated or doubly opened store is refused in words ([`opening`], [`engine`],
-//!   [`watermark`], [`census`]);
+//!   [`tail`], [`watermark`], [`census`]);
 //! - what is deleted is given back to the disk ([`compaction`], [`copy`]);
 //! - what is read is what was written, or an error; large values never leave sled's log ([`value`],
-//!   [`rows`]).
-//!
+//!   [`rows`]);
 //! - what is left of a damaged store can be had ([`recover`]).
 //!
 //! Start reading at [`Db`]. Nothing here knows what the rows mean.

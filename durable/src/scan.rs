@@ -13,7 +13,8 @@ use crate::rows;
 /// are committed, replaced or deleted meanwhile may be seen or not, but never in part.
 ///
 /// Ends after the first error of the store itself; a damaged value is one item, and the next
-/// follows. Holds the store's directory until it is dropped, even when the store is closed before.
+/// follows. Holds the store's directory until it is dropped, even when the store is closed before;
+/// when the store has moved into a new generation, it holds the old one.
 #[must_use = "a scan reads nothing until it is iterated"]
 pub struct Scan {
     state: State,

@@ -139,6 +139,17 @@ impl Daemon {
         self.log.lines()
     }
 
+    /// What it holds in memory.
+    pub fn resident_bytes(&self) -> u64 {
+        let pid = self.child.id().expect("it runs");
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next());
+        1024 * kib
+            .and_then(|kib| kib.parse::<u64>().ok())
+            .expect("a number")
+    }
+
     /// Kills it without a chance to write anything.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("killed");

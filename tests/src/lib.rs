@@ -5,6 +5,7 @@
 //! - [`daemon`]: a relay as a process of its own, to be killed and frozen;
 //! - [`guide`]: an allocator that says what a test tells it to;
 //! - [`raw`]: a device that speaks the wire by hand;
+//! - [`initials`]: first packets of clients that will not go on;
 //! - [`rig`]: real processes, killed, cut off from power and given damaged disks;
 //! - [`link`]: a UDP proxy that loses, delays and rebinds;
 //! - [`scrape`]: a relay's metrics.
@@ -19,6 +20,7 @@
 
 pub mod daemon;
 pub mod guide;
+pub mod initials;
 pub mod link;
 pub mod net;
 pub mod pki;

@@ -1,47 +1,24 @@
 //! Handshakes that are begun and never completed, from addresses that may be forged.
 
 use std::{
-    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
-use holdfast_protocol::{close::CloseCode, version};
+use holdfast_protocol::close::CloseCode;
 use holdfast_relay::HandshakeLimits;
 use holdfast_tests::{
-    net::{LOOPBACK, Net, eventually, within},
+    initials::first_packets,
+    net::{Net, eventually},
     raw::Raw,
     scrape::metric,
 };
-use holdfast_transport::{credentials::Credentials, endpoint};
 use tokio::{net::UdpSocket, task::JoinSet};
 
 use crate::support::{receive, send};
 
 /// Handshakes under way before an address has to be proven.
 const UNPROVEN: usize = 8;
-
-/// First packets of a client that will not go on, each of a connection of its own.
-async fn first_packets(net: &Net, count: usize) -> Vec<Vec<u8>> {
-    let sink = UdpSocket::bind(LOOPBACK).await.unwrap();
-    let client = endpoint::bind_client(LOOPBACK).unwrap();
-    let credentials = Credentials::load(&net.pki.sender("mallory/pc")).unwrap();
-    let (mut attempts, mut packets) = (Vec::new(), BTreeMap::new());
-    let mut buffer = [0; 2048];
-    while packets.len() < count {
-        let tls = credentials.client(version::SESSION).unwrap();
-        let domain = credentials.trust_domain();
-        attempts.push(endpoint::dial(&client, tls, sink.local_addr().unwrap(), domain).unwrap());
-        let (size, _) = within("a packet", sink.recv_from(&mut buffer))
-            .await
-            .unwrap();
-        let packet = &buffer[..size];
-        // A long header, and in it the connection id of the client's choice (RFC 9000, 17.2).
-        let id = packet[6..6 + usize::from(packet[5])].to_vec();
-        packets.insert(id, packet.to_vec());
-    }
-    packets.into_values().collect()
-}
 
 /// What came back to one forged address.
 #[derive(Debug, Default)]
@@ -94,7 +71,7 @@ async fn a_flood_of_handshakes_is_asked_for_proof_and_holds_up_nobody() {
         net.client("alice/pc").await,
         net.client("alice/phone").await,
     );
-    let packets = first_packets(&net, COUNT).await;
+    let packets = first_packets(&net.pki, COUNT).await;
     let flood = flood(relay, &packets).await;
     eventually("the flood's arrival", async || {
         let handshakes = metric(admin, "handshakes").await;

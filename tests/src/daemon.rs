@@ -253,7 +253,8 @@ fn write(config: &Config) -> PathBuf {
         .collect();
     let text = format!(
         "listen = \"{}\"\nadmin = \"127.0.0.1:0\"\ndata = {:?}\nallocators = [{}]\n\n\
-         [limits]\nping_grace = \"{}ms\"\ndrain = \"{}ms\"\nmax_messages = {}\nmax_bytes = {}\n\n{}",
+         [limits]\nping_grace = \"{}ms\"\ndrain = \"{}ms\"\nmax_messages = {}\nmax_bytes = {}\n\
+         max_disk_fill = {:?}\n\n{}",
         config.listen,
         config.data,
         addresses.join(", "),
@@ -261,6 +262,7 @@ fn write(config: &Config) -> PathBuf {
         config.limits.drain.as_millis(),
         config.limits.max_messages,
         config.limits.max_bytes,
+        config.limits.max_disk_fill,
         credentials(&config.credentials),
     );
     let path = config.data.with_extension("toml");

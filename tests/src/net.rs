@@ -284,6 +284,8 @@ pub fn test_limits() -> Limits {
     Limits {
         ping_grace: Duration::from_millis(500),
         drain: Duration::from_millis(500),
+        // How full the machine's own disk is, is nobody's concern.
+        max_disk_fill: 1.0,
         ..Limits::default()
     }
 }

@@ -15,13 +15,13 @@ use std::{
 use clap::ValueEnum;
 use holdfast::{Client, CredentialFiles, SendOptions};
 use holdfast_protocol::{frame, message::Ping};
-use tokio::{net::UdpSocket, runtime, task::JoinSet};
+use tokio::{net::UdpSocket, runtime, task::JoinSet, time::timeout};
 
 use super::role::Program;
 use crate::{
     daemon::Daemon,
     initials::first_packets,
-    net::{Net, attached, test_limits, within},
+    net::{Net, PATIENCE, attached, test_limits, within},
     raw::Raw,
 };
 
@@ -169,7 +169,13 @@ impl Pair {
             let begun = Instant::now();
             let sent = self.pc.send("alice/phone", "hello", SendOptions::default());
             let sent = sent.await.expect("sent");
-            let received = within("a message", self.phone.next()).await;
+            let received = match timeout(PATIENCE, self.phone.next()).await {
+                Ok(received) => received,
+                Err(_) => panic!(
+                    "no message, but {:?}",
+                    timeout(PATIENCE, sent.stored()).await
+                ),
+            };
             measured.push(begun.elapsed());
             received.expect("a message").done().await.expect("done");
             within("a receipt", sent.stored()).await.expect("a receipt");

@@ -11,6 +11,7 @@ use std::process::{Command, Output};
 
 use parking_lot::Mutex;
 
+mod bad_disk;
 mod damage;
 mod kill;
 mod powercut;

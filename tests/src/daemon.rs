@@ -128,7 +128,7 @@ impl Daemon {
     }
 
     /// Waits until it ends by itself. How, and what it said.
-    pub async fn ended(mut self) -> (ExitStatus, Vec<String>) {
+    pub async fn ended(&mut self) -> (ExitStatus, Vec<String>) {
         let status = within("its end", self.child.wait()).await;
         while self.log.next_with("").await.is_some() {}
         (status.expect("its end"), self.log.lines())

@@ -10,13 +10,15 @@
 //! - [`kill`]: kills, of relays, devices and allocators; [`device`] is what a
 //!   killed device was doing, and [`journal`] what is left of it;
 //! - [`abuse`]: what the others notice of an attack;
-//! - [`damage`]: stores that are not as a relay left them.
+//! - [`damage`]: stores that are not as a relay left them;
+//! - [`bad_disk`]: disks that fail, and disks that are full.
 //!
 //! Each rig is a command, `cargo run --release -p holdfast-tests --bin NAME`, and a test of the
 //! ordinary run that runs the command. A seed decides what is sent, to whom, and when the blow falls;
 //! what the machine does meanwhile differs from run to run.
 
 pub mod abuse;
+pub mod bad_disk;
 pub mod crowd;
 pub mod damage;
 pub mod device;

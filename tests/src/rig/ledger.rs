@@ -179,6 +179,11 @@ impl Ledger {
         self.write(|book| book.wrong(what));
     }
 
+    /// What is wrong so far, in words; refusals are.
+    pub fn findings(&self) -> Vec<String> {
+        self.book.lock().verdict.findings.clone()
+    }
+
     /// Whether a message has come.
     pub fn has_come(&self, key: Key) -> bool {
         let book = self.book.lock();

@@ -8,7 +8,8 @@
 //! - [`initials`]: first packets of clients that will not go on;
 //! - [`rig`]: real processes, killed, cut off from power and given damaged disks;
 //! - [`link`]: a UDP proxy that loses, delays and rebinds;
-//! - [`scrape`]: a relay's metrics.
+//! - [`scrape`]: a relay's metrics;
+//! - [`sim`]: whole fleets in simulated time.
 //!
 //! The tests are in `it`, one binary.
 #![allow(
@@ -27,3 +28,4 @@ pub mod pki;
 pub mod raw;
 pub mod rig;
 pub mod scrape;
+pub mod sim;

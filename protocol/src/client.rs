@@ -121,13 +121,13 @@ struct Attached {
 }
 
 impl Attached {
-    /// Whether the relay's window has room for a message: neither may too many be unanswered, nor
-    /// may it lie too far from the oldest of them.
+    /// Whether the relay's window has room for a message: it and those that are unanswered have to lie
+    /// within it. Distinct numbers within the span cannot be more than the span.
     fn has_room(&self, lane: Lane, seq: u64) -> bool {
         let unanswered = &self.unanswered[lane as usize];
-        let oldest = unanswered.first().copied().unwrap_or(seq);
-        let window = u64::from(self.windows[lane as usize]);
-        (unanswered.len() as u64) < window && seq.saturating_sub(oldest) < window
+        let oldest = unanswered.first().copied().unwrap_or(seq).min(seq);
+        let newest = unanswered.last().copied().unwrap_or(seq).max(seq);
+        newest - oldest < u64::from(self.windows[lane as usize])
     }
 }
 
@@ -484,6 +484,16 @@ mod tests {
             client.submit(submit(6), Bytes::new()),
             Err(NotNow::WindowFull)
         );
+    }
+
+    #[test]
+    fn a_number_below_the_window_is_held_back_too() {
+        let mut client = attached();
+        assert_eq!(client.submit(submit(9), Bytes::new()), Ok(()));
+        let full = Err(NotNow::WindowFull);
+        assert_eq!(client.submit(submit(5), Bytes::new()), full);
+        assert_eq!(client.submit(submit(6), Bytes::new()), Ok(()));
+        assert_eq!(client.submit(submit(10), Bytes::new()), full);
     }
 
     #[test]

@@ -260,7 +260,9 @@ fn server(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let rest = || arrivals(&attached, stream, datagram, &raws);
     let begin = || {
         let mut steps: Vec<_> = hello().into_iter().map(ServerStep::Arrival).collect();
-        steps.push(ServerStep::Welcome);
+        steps.push(ServerStep::Welcome {
+            time_ms: 1_767_225_600_000,
+        });
         steps
     };
     let mut seeds: Vec<_> = rest()
@@ -503,6 +505,9 @@ fn keyed(key: &[u8], value: &[u8]) -> Vec<u8> {
     [&[key.len() as u8], key, value].concat()
 }
 
+/// A day in 2026, counted from 1970-01-01.
+const TODAY: u32 = 20_454;
+
 /// One row of each kind that `relay/src/store/row.rs` describes.
 fn rows() -> Vec<Vec<u8>> {
     let sender = Sender::Device("bob/pc".parse().expect("a device"));
@@ -518,16 +523,16 @@ fn rows() -> Vec<Vec<u8>> {
     let place = [b"mphone\0\0", &7u64.to_be_bytes()[..]].concat();
     let refusals = std::collections::BTreeMap::from([(2u64, Refusal::MailboxFull)]);
     vec![
-        keyed(b"dphone", &plain((Some(42u64), 3u64))),
+        keyed(b"dphone", &plain((Some(42u64), 3u64, TODAY))),
         keyed(&place, &[plain(header), b"hi".to_vec()].concat()),
-        keyed(&[b"hphone\0", &source[..]].concat(), &plain(3u64)),
-        keyed(&[b"h\0", &source[..]].concat(), &plain(300u64)),
+        keyed(&[b"hphone\0", &source[..]].concat(), &plain((3u64, TODAY))),
+        keyed(&[b"h\0", &source[..]].concat(), &plain((300u64, TODAY))),
         keyed(
             b"rbookmarks",
             &[plain((8u64, Lane::Message, header)), b"{}".to_vec()].concat(),
         ),
         keyed(b"abob", b""),
-        keyed(&[b"x", &source[..]].concat(), &plain(refusals)),
+        keyed(&[b"x", &source[..]].concat(), &plain((refusals, TODAY))),
     ]
 }
 

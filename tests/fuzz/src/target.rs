@@ -30,7 +30,7 @@ impl Target {
         Self {
             longest: 8 * 1024,
             memory: (64 * 1024, 64),
-            share: 6,
+            share: 60,
             ..Self::decoder("stream", frames::stream)
         },
         Self::decoder("heartbeat", heartbeat::check),
@@ -38,7 +38,7 @@ impl Target {
         Self::session("server", session::server),
         Self::session("pair", pair::check),
         Self {
-            share: 2,
+            share: 20,
             ..Self::session("relay", relay::check)
         },
         Self::decoder("identity", text::identity),
@@ -51,6 +51,8 @@ impl Target {
         Self {
             // The log is read a segment of 8 MiB at a time.
             memory: (9 * 1024 * 1024, 256),
+            longest: 2 * 1024,
+            share: 1,
             ..Self::file("log", log::check)
         },
         Self::file("credentials", credentials::load),
@@ -75,7 +77,7 @@ impl Target {
             check,
             memory: (8 * 1024, 128),
             longest: 2 * 1024,
-            share: 12,
+            share: 120,
         }
     }
 
@@ -87,7 +89,7 @@ impl Target {
             check,
             memory: (256 * 1024 * 1024, 64),
             longest: 4 * 1024,
-            share: 3,
+            share: 30,
         }
     }
 
@@ -98,7 +100,7 @@ impl Target {
             check,
             memory: (256 * 1024, 256),
             longest: 8 * 1024,
-            share: 1,
+            share: 10,
         }
     }
 }

@@ -92,7 +92,9 @@ pub(crate) enum ClientStep<'a> {
 pub(crate) enum ServerStep<'a> {
     #[serde(borrow)]
     Arrival(Arrival<'a>),
-    Welcome,
+    Welcome {
+        time_ms: u64,
+    },
     Deliver {
         lane: Lane,
         size: u32,
@@ -263,6 +265,7 @@ impl Device {
                 window: Lane::Message.window() as u16,
                 bulk_window: Lane::Bulk.window() as u16,
                 max_body: MAX_BODY as u32,
+                time_ms: 1_767_225_600_000,
             };
             let frame = holdfast_protocol::frame::encode(&welcome);
             self.client.handle_control(self.now, frame);
@@ -344,9 +347,8 @@ impl Device {
             let unanswered = &mut self.unanswered[lane as usize];
             unanswered.insert(seq);
             let window = self.windows[lane as usize];
-            assert!(unanswered.len() as u64 <= window);
-            let oldest = unanswered.first().copied().unwrap_or(seq);
-            assert!(seq.saturating_sub(oldest) < window);
+            let ends = unanswered.first().zip(unanswered.last());
+            assert!(ends.is_some_and(|(oldest, newest)| newest - oldest < window));
         }
     }
 
@@ -439,7 +441,7 @@ impl Relay {
     fn take(&mut self, step: ServerStep<'_>) {
         match step {
             ServerStep::Arrival(arrival) => self.arrive(arrival),
-            ServerStep::Welcome => self.server.welcome(),
+            ServerStep::Welcome { time_ms } => self.server.welcome(time_ms),
             ServerStep::Deliver {
                 lane,
                 size,

@@ -219,7 +219,10 @@ async fn accept(endpoint: Endpoint, desk: Arc<Desk>) {
     loop {
         tokio::select! {
             incoming = endpoint.accept() => match incoming {
-                Some(incoming) => receive(incoming, &desk, &mut connections),
+                Some(incoming) => {
+                    let lingering = endpoint.open_connections().saturating_sub(connections.len());
+                    receive(incoming, lingering, &desk, &mut connections);
+                }
                 None => break,
             },
             Some(_) = connections.join_next() => {}
@@ -250,8 +253,8 @@ impl TurnedAway {
 }
 
 /// Begins a connection, if it may begin.
-fn receive(incoming: Incoming, desk: &Arc<Desk>, connections: &mut JoinSet<()>) {
-    let Some((incoming, handshake)) = desk.gate.admit(incoming) else {
+fn receive(incoming: Incoming, lingering: usize, desk: &Arc<Desk>, connections: &mut JoinSet<()>) {
+    let Some((incoming, handshake)) = desk.gate.admit(incoming, lingering) else {
         return;
     };
     let peer = incoming.remote_address();

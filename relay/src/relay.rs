@@ -387,7 +387,8 @@ async fn accept(endpoint: Endpoint, gate: Arc<Gate>, context: Context) {
         tokio::select! {
             incoming = endpoint.accept() => match incoming {
                 Some(incoming) => {
-                    if let Some((incoming, permit)) = gate.admit(incoming) {
+                    let lingering = endpoint.open_connections().saturating_sub(connections.len());
+                    if let Some((incoming, permit)) = gate.admit(incoming, lingering) {
                         connections.spawn(context.clone().serve(incoming, permit));
                     }
                 }

@@ -28,6 +28,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// How many subnets are remembered, of each sort. Each takes some 50 bytes.
 const MAX_SUBNETS: usize = 16_384;
 
+/// How many times [`HandshakeLimits::max`] may linger before nobody else may come. Each takes some
+/// ten KiB.
+const MAX_LINGERING: usize = 16;
+
 /// What may come in at a time.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -110,10 +114,18 @@ impl Gate {
 
     /// Decides on one that comes: it may begin, with a permit to be let go when the handshake is over,
     /// or was sent away in whichever way.
-    pub fn admit(&self, incoming: Incoming) -> Option<(Incoming, OwnedSemaphorePermit)> {
+    ///
+    /// `lingering` tells how many connections the endpoint has besides those that are served. Most
+    /// are on their way out; but one whose first packet closes it stays until its idle timeout
+    /// (quinn-proto 0.11.19 sets no other timer), and a forged address is enough to leave it here.
+    pub fn admit(
+        &self,
+        incoming: Incoming,
+        lingering: usize,
+    ) -> Option<(Incoming, OwnedSemaphorePermit)> {
         let proven = incoming.remote_address_validated();
         let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
-        match self.judge(incoming.remote_address().ip(), proven) {
+        match self.judge(incoming.remote_address().ip(), proven, lingering) {
             Verdict::Begin(permit) => return Some((incoming, permit)),
             Verdict::Prove => {
                 count(&self.retried);
@@ -148,9 +160,12 @@ impl Gate {
             .saturating_sub(self.room.available_permits())
     }
 
-    fn judge(&self, address: IpAddr, proven: bool) -> Verdict {
-        if !proven && self.under_way() >= self.limits.prove_above {
+    fn judge(&self, address: IpAddr, proven: bool, lingering: usize) -> Verdict {
+        if !proven && self.under_way().max(lingering) >= self.limits.prove_above {
             return Verdict::Prove;
+        }
+        if lingering >= self.limits.max.saturating_mul(MAX_LINGERING) {
+            return Verdict::Refuse;
         }
         let now = Time::at(self.started.elapsed());
         let limited = self.limits.limit_loopback || !address.to_canonical().is_loopback();
@@ -256,7 +271,7 @@ mod tests {
     }
 
     fn verdict(gate: &Gate, address: &str, proven: bool) -> Verdict {
-        gate.judge(address.parse().unwrap(), proven)
+        gate.judge(address.parse().unwrap(), proven, 0)
     }
 
     #[test]
@@ -336,5 +351,15 @@ mod tests {
             "full buckets are forgotten"
         );
         assert_eq!(subnets.unproven.len(), 1);
+    }
+
+    #[test]
+    fn connections_that_linger_count_as_under_way_for_an_unproven_address() {
+        let gate = gate(|_| {});
+        let judge = |proven, lingering| gate.judge(HERE.parse().unwrap(), proven, lingering);
+        assert!(matches!(judge(false, 3), Verdict::Begin(_)));
+        assert!(matches!(judge(false, 4), Verdict::Prove));
+        assert!(matches!(judge(true, 127), Verdict::Begin(_)));
+        assert!(matches!(judge(true, 128), Verdict::Refuse));
     }
 }

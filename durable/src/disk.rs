@@ -6,11 +6,11 @@ use std::path::Path;
 
 use crate::names;
 
-/// A file system's size and what is free in it, in bytes.
+/// What is written in a file system and what is free in it, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
-    /// All it can hold.
-    pub total: u64,
+    /// What is written in it.
+    pub used: u64,
     /// What a program that is not the system's own may still write.
     pub free: u64,
 }
@@ -23,18 +23,23 @@ impl Space {
     pub fn of(path: &Path) -> io::Result<Self> {
         let found = rustix::fs::statvfs(path)?;
         Ok(Self {
-            total: found.f_blocks.saturating_mul(found.f_frsize),
+            used: found
+                .f_blocks
+                .saturating_sub(found.f_bfree)
+                .saturating_mul(found.f_frsize),
             free: found.f_bavail.saturating_mul(found.f_frsize),
         })
     }
 
-    /// The part of it that is taken, from 0 to 1. What is kept for the system counts as taken.
+    /// How much is written of what may be, from 0 to 1. What is kept for the system, or for others by
+    /// a quota, counts for neither, as in `df`.
     #[must_use]
     pub fn fill(&self) -> f64 {
-        if self.total == 0 {
+        let all = self.used.saturating_add(self.free);
+        if all == 0 {
             return 1.0;
         }
-        1.0 - self.free as f64 / self.total as f64
+        self.used as f64 / all as f64
     }
 }
 
@@ -69,16 +74,16 @@ mod tests {
 
     #[test]
     fn a_disk_with_half_left_is_half_full() {
-        let space = |total, free| Space { total, free };
-        assert_eq!(space(8, 4).fill(), 0.5);
-        assert_eq!(space(8, 8).fill(), 0.0);
+        let space = |used, free| Space { used, free };
+        assert_eq!(space(4, 4).fill(), 0.5);
+        assert_eq!(space(0, 8).fill(), 0.0);
         assert_eq!(space(0, 0).fill(), 1.0);
     }
 
     #[test]
     fn there_is_a_disk_here() {
         let space = Space::of(Path::new(".")).unwrap();
-        assert!(space.total > 0 && space.free <= space.total);
+        assert!((0.0..=1.0).contains(&space.fill()) && space.used > 0);
         assert!(Space::of(Path::new("no such file")).is_err());
     }
 

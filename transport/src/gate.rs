@@ -212,9 +212,13 @@ fn upper_half(address: Ipv6Addr) -> u64 {
     u64::try_from(u128::from(address) >> 64).unwrap_or(u64::MAX)
 }
 
+/// How often full buckets are looked for, at most: that reads all of them.
+const SWEEP: Duration = Duration::from_secs(1);
+
 /// The buckets of the subnets that are not full.
 struct Subnets {
     rate: Rate,
+    swept: Option<Time>,
     proven: HashMap<Subnet, Bucket>,
     unproven: HashMap<Subnet, Bucket>,
 }
@@ -223,6 +227,7 @@ impl Subnets {
     fn new(rate: Rate) -> Self {
         Self {
             rate,
+            swept: None,
             proven: HashMap::new(),
             unproven: HashMap::new(),
         }
@@ -232,14 +237,17 @@ impl Subnets {
         if self.rate == Rate::UNLIMITED || self.rate.per_second == 0 {
             return true;
         }
+        let fullest = self.proven.len().max(self.unproven.len());
+        let is_due = self.swept.is_none_or(|swept| now.since(swept) >= SWEEP);
+        if fullest >= MAX_SUBNETS && is_due {
+            self.swept = Some(now);
+            self.sweep(now);
+        }
         let buckets = if proven {
             &mut self.proven
         } else {
             &mut self.unproven
         };
-        if buckets.len() >= MAX_SUBNETS && !buckets.contains_key(&subnet) {
-            buckets.retain(|_, bucket| !bucket.is_full(now));
-        }
         if buckets.len() >= MAX_SUBNETS && !buckets.contains_key(&subnet) {
             // As many proven ones at once is a crowd, for which there is the limit on handshakes
             // under way; as many unproven ones are a flood.
@@ -247,6 +255,12 @@ impl Subnets {
         }
         let bucket = buckets.entry(subnet);
         bucket.or_insert_with(|| Bucket::new(self.rate)).take(now)
+    }
+
+    fn sweep(&mut self, now: Time) {
+        for buckets in [&mut self.proven, &mut self.unproven] {
+            buckets.retain(|_, bucket| !bucket.is_full(now));
+        }
     }
 }
 

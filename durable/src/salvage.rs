@@ -189,10 +189,14 @@ impl Salvage {
         }
     }
 
+    /// What lies at a place; past the end of a log that was cut off, zeros, as
+    /// [`log::read_segment`] has it.
     fn read(&mut self, place: Place) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; place.len];
+        let mut bytes = Vec::with_capacity(place.len);
         self.file.seek(SeekFrom::Start(place.at))?;
-        self.file.read_exact(&mut bytes)?;
+        let file = self.file.by_ref();
+        file.take(place.len as u64).read_to_end(&mut bytes)?;
+        bytes.resize(place.len, 0);
         Ok(bytes)
     }
 }

@@ -405,6 +405,27 @@ fn all_of_a_store_without_damage_is_salvaged() {
 }
 
 #[test]
+fn a_log_that_is_cut_off_anywhere_is_salvaged_up_to_there() {
+    let specimen = specimen();
+    let place = scratch();
+    let dir = place.path().join("mail");
+    copy(&specimen.killed(), &dir);
+    let size = |file: &PathBuf| fs::metadata(dir.join(file)).unwrap().len();
+    let log = dir.join(files_in(&dir).into_iter().max_by_key(size).unwrap());
+    let file = fs::File::options().write(true).open(&log).unwrap();
+    for parts in (1..32).rev() {
+        let len = fs::metadata(&log).unwrap().len();
+        file.set_len(len / (parts + 1) * parts + 7).unwrap();
+        let salvaged = |key: &[u8], value| {
+            assert!(specimen.ever.contains(&(key.to_vec(), value)));
+            Ok(())
+        };
+        let report = examine(&dir, salvaged).unwrap();
+        assert!(!report.complete, "{report:?}");
+    }
+}
+
+#[test]
 fn a_salvaged_store_takes_the_place_of_the_damaged_one() {
     let specimen = specimen();
     let place = scratch();

@@ -53,6 +53,8 @@ pub(crate) struct Device {
     pub(crate) stopping: bool,
     timer: Option<Time>,
     notebook_at_work: bool,
+    /// It dies at the next step of its disk, before or after it hears of it.
+    pub(crate) armed: Option<(bool, Crash)>,
     /// Since when it has stood on its home's list.
     pub(crate) listed: Option<Time>,
     /// From when on it surely is one of its account's devices.
@@ -77,6 +79,7 @@ impl Device {
             stopping: false,
             timer: None,
             notebook_at_work: false,
+            armed: None,
             listed: None,
             joined: None,
         }
@@ -405,10 +408,19 @@ impl World {
             }
             return;
         }
-        for news in device.notebook.step() {
-            self.heed_notebook(d, news);
+        let news = device.notebook.step();
+        let armed = device.armed.take();
+        let hears = armed.is_none_or(|(hears, _)| hears);
+        for news in news {
+            // What has a number may be on the disk, and be sent in another life.
+            if hears || matches!(news, News::Numbered(..)) {
+                self.heed_notebook(d, news);
+            }
         }
-        self.wake_notebook(d);
+        match armed {
+            Some((_, crash)) => drop(self.kill_device(d, crash)),
+            None => self.wake_notebook(d),
+        }
     }
 
     fn heed_notebook(&mut self, d: usize, news: News) {
@@ -482,6 +494,11 @@ impl World {
             Output::Stopped(_) => {
                 self.note(Party::Device(d), None, || "has closed".to_owned());
                 self.end_device(d);
+                if self.is_quiet {
+                    // It was still closing when all others were started for the last time.
+                    let rest = Duration::from_secs(1);
+                    self.schedule.after(rest, Event::Boot(Party::Device(d)));
+                }
             }
             _ => {}
         }

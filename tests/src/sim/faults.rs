@@ -18,6 +18,8 @@ pub(crate) enum Kind {
     RelayPowerCut,
     /// A relay dies at a certain step of its next commit.
     RelayMidCommit,
+    /// A relay dies at its first commit after a refusal, whose answer may be on its way still.
+    RelayMidRefusal,
     RelayFrozen,
     RelayDrained,
     RelayClock,
@@ -28,6 +30,8 @@ pub(crate) enum Kind {
     AllocatorFrozen,
     DeviceKilled,
     DevicePowerCut,
+    /// A device dies at a certain step of its next commit.
+    DeviceMidCommit,
     DeviceFrozen,
     DeviceClosed,
     DeviceReconnects,
@@ -45,6 +49,7 @@ impl Kind {
         Self::RelayKilled,
         Self::RelayPowerCut,
         Self::RelayMidCommit,
+        Self::RelayMidRefusal,
         Self::RelayFrozen,
         Self::RelayDrained,
         Self::RelayClock,
@@ -55,6 +60,7 @@ impl Kind {
         Self::AllocatorFrozen,
         Self::DeviceKilled,
         Self::DevicePowerCut,
+        Self::DeviceMidCommit,
         Self::DeviceFrozen,
         Self::DeviceClosed,
         Self::DeviceReconnects,
@@ -72,6 +78,7 @@ impl Kind {
             Self::RelayKilled => "relay-kill",
             Self::RelayPowerCut => "relay-power",
             Self::RelayMidCommit => "mid-commit",
+            Self::RelayMidRefusal => "mid-refusal",
             Self::RelayFrozen => "relay-freeze",
             Self::RelayDrained => "drain",
             Self::RelayClock => "clock",
@@ -82,6 +89,7 @@ impl Kind {
             Self::AllocatorFrozen => "allocator-freeze",
             Self::DeviceKilled => "device-kill",
             Self::DevicePowerCut => "device-power",
+            Self::DeviceMidCommit => "device-mid-commit",
             Self::DeviceFrozen => "device-freeze",
             Self::DeviceClosed => "device-close",
             Self::DeviceReconnects => "reconnect",
@@ -135,6 +143,7 @@ impl World {
             Kind::RelayKilled => self.kill_relay(r, Crash::Kill),
             Kind::RelayPowerCut => self.kill_relay(r, Crash::PowerCut),
             Kind::RelayMidCommit => self.arm(r),
+            Kind::RelayMidRefusal => self.arm_refusal(r),
             Kind::RelayFrozen => self.freeze(Party::Relay(r), 30),
             Kind::RelayDrained => self.drain(r),
             Kind::RelayClock => self.jump(r),
@@ -145,6 +154,7 @@ impl World {
             Kind::AllocatorFrozen => self.freeze(Party::Allocator, 20),
             Kind::DeviceKilled => self.kill_device(d, Crash::Kill),
             Kind::DevicePowerCut => self.kill_device(d, Crash::PowerCut),
+            Kind::DeviceMidCommit => self.arm_device(d),
             Kind::DeviceFrozen => self.freeze(Party::Device(d), 90),
             Kind::DeviceClosed => self.shut_device(d),
             Kind::DeviceReconnects => self.reconnect(d),
@@ -184,6 +194,18 @@ impl World {
         let crash = *self.fate.pick(&[Crash::Kill, Crash::PowerCut]);
         self.relays[r].armed = Some((instant, crash));
         self.relays[r].is_up()
+    }
+
+    fn arm_refusal(&mut self, r: usize) -> bool {
+        self.relays[r].armed_at_refusal = true;
+        self.relays[r].is_up()
+    }
+
+    fn arm_device(&mut self, d: usize) -> bool {
+        let hears = self.fate.chance(0.5);
+        let crash = *self.fate.pick(&[Crash::Kill, Crash::PowerCut]);
+        self.devices[d].armed = Some((hears, crash));
+        self.devices[d].is_up()
     }
 
     fn freeze(&mut self, party: Party, most: u64) -> bool {
@@ -257,7 +279,7 @@ impl World {
         is_up
     }
 
-    fn kill_device(&mut self, d: usize, crash: Crash) -> bool {
+    pub(crate) fn kill_device(&mut self, d: usize, crash: Crash) -> bool {
         if !self.devices[d].is_up() {
             return false;
         }

@@ -31,8 +31,6 @@ bugs! {
     PartialCommit = "partial-commit";
     /// The relay's store goes on answering after a failed sync.
     AnswerAfterFailure = "answer-after-failure";
-    /// A relay forgets at its start which messages it refused.
-    RefusalsForgotten = "refusals-forgotten";
     /// A relay counts its boots from the start again, and so its positions.
     PositionsRestart = "positions-restart";
     /// A relay's disk puts mail into the mailbox of another account.

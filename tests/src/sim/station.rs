@@ -59,6 +59,8 @@ pub(crate) struct Station {
     /// When it last jumped forward.
     pub(crate) jumped: Option<Time>,
     pub(crate) armed: Option<(Instant, Crash)>,
+    /// It is to be armed when it refuses something.
+    pub(crate) armed_at_refusal: bool,
     /// Since when its disk takes nothing.
     pub(crate) failed_since: Option<Time>,
     is_ready: bool,
@@ -85,6 +87,7 @@ impl Station {
             wall_offset: 0,
             jumped: None,
             armed: None,
+            armed_at_refusal: false,
             failed_since: None,
             is_ready: false,
             conns: BTreeMap::new(),
@@ -159,6 +162,7 @@ impl World {
         let station = &mut self.relays[r];
         station.relay = None;
         station.armed = None;
+        station.armed_at_refusal = false;
         station.failed_since = None;
         station.is_ready = false;
         station.conns.clear();

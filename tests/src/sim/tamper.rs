@@ -9,7 +9,9 @@ use holdfast_protocol::{
     peer::{Pass, PeerDeliver},
 };
 
-use super::{network::ConnId, party::Party, planted::Planted, world::World};
+use super::{
+    disk::Crash, network::ConnId, party::Party, planted::Planted, station::Instant, world::World,
+};
 
 impl World {
     /// What a device sends.
@@ -75,6 +77,7 @@ impl World {
     /// What a relay sends, to a device or to another relay.
     pub(crate) fn tamper_down(&mut self, r: usize, conn: ConnId, bytes: Bytes) -> Bytes {
         self.watch_answers(r, conn, &bytes);
+        self.watch_refusals(r, &bytes);
         let spoils = matches!(
             self.planted,
             Some(
@@ -116,6 +119,22 @@ impl World {
                     self.judge.breach(Some(&id), what);
                 }
             }
+        }
+    }
+
+    /// Lets a relay die soon after it refused something, if it is to.
+    fn watch_refusals(&mut self, r: usize, bytes: &Bytes) {
+        if !self.relays[r].armed_at_refusal {
+            return;
+        }
+        let refuses = |raw: RawFrame| {
+            let receipt = raw.header::<Receipt>().ok();
+            let receipt = receipt.filter(|_| raw.kind == FrameType::Receipt);
+            receipt.is_some_and(|receipt| matches!(receipt.outcome, Outcome::Refused(_)))
+        };
+        if frames(bytes.clone()).any(refuses) {
+            self.relays[r].armed_at_refusal = false;
+            self.relays[r].armed = Some((Instant::BeforeTell, Crash::Kill));
         }
     }
 

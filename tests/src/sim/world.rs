@@ -185,6 +185,7 @@ impl World {
         for r in 0..self.relays.len() {
             self.relays[r].frozen_until = Time::ZERO;
             self.relays[r].armed = None;
+            self.relays[r].armed_at_refusal = false;
             match self.relays[r].disk.health() {
                 Health::Unsyncable => self.crash_relay(r, Crash::Kill),
                 _ => self.relays[r].disk.set_health(Health::Sound),
@@ -197,6 +198,7 @@ impl World {
             .after(Duration::from_secs(1), Event::Boot(Party::Allocator));
         for d in 0..self.devices.len() {
             self.devices[d].frozen_until = Time::ZERO;
+            self.devices[d].armed = None;
             self.schedule
                 .after(Duration::from_secs(2), Event::Boot(Party::Device(d)));
         }

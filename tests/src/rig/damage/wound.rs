@@ -86,7 +86,11 @@ impl Wound {
     }
 
     fn hurt_one(self, rng: &mut SmallRng, files: &[PathBuf]) -> io::Result<PathBuf> {
-        let path = choose(rng, files);
+        let path = match self {
+            // Never the data folder itself: without it, a relay is a new one.
+            Self::RemoveFolder => largest(files),
+            _ => choose(rng, files),
+        };
         let len = fs::metadata(&path)?.len();
         match self {
             Self::Remove => fs::remove_file(&path)?,
@@ -124,12 +128,15 @@ impl Wound {
 
 /// Mostly the largest file, which is the log; any other now and then.
 fn choose(rng: &mut SmallRng, files: &[PathBuf]) -> PathBuf {
-    let size = |path: &&PathBuf| fs::metadata(path).map_or(0, |of| of.len());
-    let largest = files.iter().max_by_key(size);
     match rng.random_ratio(2, 3) {
-        true => largest.expect("a file").clone(),
+        true => largest(files),
         false => files.choose(rng).expect("a file").clone(),
     }
+}
+
+fn largest(files: &[PathBuf]) -> PathBuf {
+    let size = |path: &&PathBuf| fs::metadata(path).map_or(0, |of| of.len());
+    files.iter().max_by_key(size).expect("a file").clone()
 }
 
 /// A place in a part of the file that is not empty, if there is one.

@@ -1,3 +1,4 @@
+use holdfast_durable::MemoryRows;
 use holdfast_protocol::{
     client::{Action, Client, ClientConfig, Event},
     heartbeat::PingSchedule,
@@ -5,7 +6,6 @@ use holdfast_protocol::{
 };
 
 use super::*;
-use crate::store::memory::MemoryRows;
 
 /// Two relays, of which `r1` is everybody's home, and devices.
 struct World {

@@ -1,14 +1,10 @@
 //! A whole relay without I/O, and everybody it speaks with as ill-willed as they come: devices, a
 //! service, relays at both ends of a link, an allocator; and it crashes.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use holdfast_durable::{Batch, Done, ReadError, RowsInOrder, Store};
+use holdfast_durable::MemoryRows;
 use holdfast_protocol::{
     allocation::{Allocation, Leased},
     close::CloseCode,
@@ -97,47 +93,6 @@ pub(crate) enum Step<'a> {
     Crash,
 }
 
-/// Rows in memory, durable at once.
-#[derive(Clone, Default)]
-struct Rows(Arc<Mutex<BTreeMap<Vec<u8>, Bytes>>>);
-
-impl Rows {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Vec<u8>, Bytes>> {
-        self.0.lock().expect("nobody panics in here")
-    }
-}
-
-impl Store for Rows {
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
-        Ok(self.lock().get(key).cloned())
-    }
-
-    fn scan(&self, prefix: &[u8]) -> RowsInOrder<'_> {
-        let rows = self.lock();
-        let found = rows.range(prefix.to_vec()..);
-        let found = found.take_while(|(key, _)| key.starts_with(prefix));
-        let found: Vec<_> = found
-            .map(|(key, value)| Ok((Bytes::from(key.clone()), value.clone())))
-            .collect();
-        Box::new(found.into_iter())
-    }
-
-    fn commit(&self, batch: Batch, done: Done) {
-        self.write(batch);
-        done();
-    }
-
-    fn write(&self, batch: Batch) {
-        let mut rows = self.lock();
-        for (key, value) in batch.changes() {
-            match value {
-                Some(value) => rows.insert(key.to_vec(), value.clone()),
-                None => rows.remove(key),
-            };
-        }
-    }
-}
-
 /// One end of a connection, seen from the other.
 struct Wire {
     conn: Conn,
@@ -149,7 +104,7 @@ struct Wire {
 
 struct World {
     now: Moment,
-    rows: Rows,
+    rows: MemoryRows,
     relay: Relay,
     wires: Vec<Wire>,
     /// Messages that it handed over or answered.
@@ -188,7 +143,7 @@ pub(crate) fn check(data: &[u8]) -> bool {
     world.heard > 0
 }
 
-fn boot(rows: &Rows) -> Relay {
+fn boot(rows: &MemoryRows) -> Relay {
     let mut settings = Settings::new(name("r1"));
     settings.addresses = vec![([192, 0, 2, 1], 4433).into()];
     Relay::boot(settings, Arc::new(rows.clone())).expect("it wrote these rows itself")
@@ -207,7 +162,7 @@ fn other() -> RelayAddress {
 
 impl World {
     fn new() -> Self {
-        let rows = Rows::default();
+        let rows = MemoryRows::default();
         let now = Moment {
             time: Time::ZERO,
             wall_ms: 1_767_225_600_000,

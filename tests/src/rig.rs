@@ -2,7 +2,7 @@
 //! held to every word they gave.
 //!
 //! - [`ledger`]: what was promised and what came: the one book of all rigs;
-//! - [`crowd`]: the load: clients that send all the time, and clients that come to fetch;
+//! - [`crowd`]: the load: clients that send all the time ([`sender`]), and clients that come to fetch;
 //! - [`scene`]: an allocator and a crowd, from the first message to the last;
 //! - [`role`]: how a rig starts itself again as a relay, an allocator or a device;
 //! - [`disk`]: a file system of the rig's own, whose power can be cut;
@@ -29,3 +29,4 @@ pub mod ledger;
 pub mod powercut;
 pub mod role;
 pub mod scene;
+pub mod sender;

@@ -2,22 +2,20 @@
 
 use std::{future::poll_fn, path::PathBuf, sync::Arc, task::Poll, time::Duration};
 
-use holdfast::{Client, Config, SendOptions, State};
-use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
+use bytes::Bytes;
+use holdfast::{Client, Config, Outcome, State, Unsent};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tokio::{
     sync::{Semaphore, watch},
     task::{JoinHandle, JoinSet},
     time::timeout,
 };
 
-use super::ledger::{Key, Ledger, SMALLEST, some_len};
+use super::{
+    ledger::{Key, Ledger},
+    sender::{Book, Sender, Target},
+};
 use crate::net::Net;
-
-/// How many messages of one sender may be without an answer.
-const WINDOW: usize = 48;
-
-/// A body of the bulk lane, if only just.
-pub const SMALL_BULK: usize = 17 * 1024;
 
 /// Somebody who sends.
 pub struct Feeder {
@@ -37,21 +35,10 @@ pub struct Feed {
 }
 
 impl Feeder {
-    /// Begins to send. `targets` are the recipients' names, with their numbers in the book.
-    pub async fn start(
-        config: Config,
-        number: u16,
-        targets: Vec<(u16, String)>,
-        feed: &Feed,
-    ) -> Self {
+    /// Begins to send.
+    pub async fn start(config: Config, number: u16, targets: Vec<Target>, feed: &Feed) -> Self {
         let client = Client::connect(config).await.expect("a client");
-        let sender = Sender {
-            client: client.clone(),
-            number,
-            next: 1,
-            ledger: feed.ledger.clone(),
-            answers: JoinSet::new(),
-        };
+        let sender = Sender::new(client.clone(), number, 1, feed.ledger.clone());
         let rng = SmallRng::seed_from_u64(feed.seed ^ u64::from(number));
         let task = tokio::spawn(sender.run(targets, feed.budget.clone(), rng));
         Self { client, task }
@@ -74,43 +61,15 @@ impl Feeder {
     }
 }
 
-struct Sender {
-    client: Client,
-    number: u16,
-    next: u32,
-    ledger: Arc<Ledger>,
-    answers: JoinSet<()>,
-}
-
-impl Sender {
-    async fn run(mut self, targets: Vec<(u16, String)>, budget: Arc<Semaphore>, mut rng: SmallRng) {
-        while let Ok(permit) = budget.acquire().await {
-            permit.forget();
-            let to = targets.choose(&mut rng).expect("somebody");
-            self.send(to, some_len(&mut rng)).await;
-        }
-        for to in &targets {
-            self.send(to, SMALLEST).await;
-            self.send(to, SMALL_BULK).await;
-        }
-        while self.answers.join_next().await.is_some() {}
+impl Book for Arc<Ledger> {
+    fn intend(&self, key: Key, len: usize) -> Bytes {
+        self.enter(key, len)
     }
 
-    async fn send(&mut self, (recipient, name): &(u16, String), len: usize) {
-        while self.answers.len() >= WINDOW {
-            self.answers.join_next().await;
-        }
-        let key = Key {
-            sender: self.number,
-            recipient: *recipient,
-            number: self.next,
-        };
-        self.next += 1;
-        let body = self.ledger.enter(key, len);
-        let sent = self.client.send(name, body, SendOptions::default()).await;
-        let (sent, ledger) = (sent.expect("in the outbox"), self.ledger.clone());
-        self.answers
-            .spawn(async move { ledger.told(key, sent.stored().await) });
+    fn sent(&self, _: Key) {}
+
+    fn told(&self, key: Key, answer: Result<Outcome, Unsent>) {
+        Ledger::told(self, key, answer);
     }
 }
 

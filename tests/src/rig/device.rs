@@ -6,27 +6,24 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
-    str::FromStr,
     sync::Arc,
 };
 
+use bytes::Bytes;
 use clap::Parser;
-use holdfast::{Client, Config, CredentialFiles, Received, SendOptions};
-use rand::{SeedableRng, rngs::SmallRng, seq::IndexedRandom};
+use holdfast::{Client, Config, CredentialFiles, Outcome, Received, Unsent};
+use rand::{SeedableRng, rngs::SmallRng};
 use tokio::{
     sync::Semaphore,
     task::{JoinSet, spawn_blocking},
 };
 
 use super::{
-    crowd::SMALL_BULK,
     journal::{self, Step, Writer},
-    ledger::{self, Key, SMALLEST, some_len},
+    ledger::{self, Key},
+    sender::{Book, Sender, Target},
 };
 use crate::net::client_config;
-
-/// How many of its messages may be without an answer.
-const WINDOW: usize = 32;
 
 /// What a device is told when it starts; afterwards it is told on standard input: a number allows it so
 /// many messages more, and `farewell` lets it come to its end.
@@ -61,22 +58,6 @@ pub struct Arguments {
     pub target: Vec<Target>,
 }
 
-/// Somebody to write to, as `number=account/device`.
-#[derive(Clone, Debug)]
-pub struct Target(pub u16, pub String);
-
-impl FromStr for Target {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parts = text.split_once('=').and_then(|(number, name)| {
-            let number = number.parse().ok()?;
-            Some(Self(number, name.to_owned()))
-        });
-        parts.ok_or_else(|| format!("{text}: not number=account/device"))
-    }
-}
-
 impl Arguments {
     /// As they are written.
     pub fn words(&self) -> Vec<String> {
@@ -91,8 +72,11 @@ impl Arguments {
             format!("--number={}", self.number),
             format!("--seed={}", self.seed),
         ];
-        let target = |Target(number, name): &Target| format!("--target={number}={name}");
-        words.extend(self.target.iter().map(target));
+        words.extend(
+            self.target
+                .iter()
+                .map(|target| format!("--target={target}")),
+        );
         words
     }
 }
@@ -109,22 +93,21 @@ pub async fn main() -> ExitCode {
     let journal = Arc::new(Writer::open(&arguments.journal));
     journal.note(Step::Run);
     let client = Client::connect(config(&arguments)).await.expect("a client");
-    let sender = Sender {
-        client: client.clone(),
-        me: arguments.number,
-        seed: arguments.seed,
-        next: number.unwrap_or_default() + 1,
+    let notes = Notes {
         journal: journal.clone(),
-        answers: JoinSet::new(),
+        seed: arguments.seed,
     };
+    let next = number.unwrap_or_default() + 1;
+    let sender = Sender::new(client.clone(), arguments.number, next, notes);
+    let rng = rng(&arguments.seed, number);
     let mut tasks = JoinSet::new();
-    tasks.spawn(receive(client, journal, arguments.seed));
+    tasks.spawn(receive(client, journal.clone(), arguments.seed));
     let budget = Arc::new(Semaphore::new(0));
-    tasks.spawn(sender.run(
-        arguments.target,
-        budget.clone(),
-        rng(&arguments.seed, number),
-    ));
+    let sending = sender.run(arguments.target, budget.clone(), rng);
+    tasks.spawn(async move {
+        sending.await;
+        journal.note(Step::Farewell);
+    });
     let listening = spawn_blocking(move || listen(&budget));
     listening.await.expect("it listens");
     ExitCode::SUCCESS
@@ -182,50 +165,27 @@ fn look(seed: u64, key: Key, message: &Received) -> Step {
     }
 }
 
-struct Sender {
-    client: Client,
-    me: u16,
-    seed: u64,
-    next: u32,
+/// An app's journal, as a sender writes it.
+#[derive(Clone)]
+struct Notes {
     journal: Arc<Writer>,
-    answers: JoinSet<()>,
+    seed: u64,
 }
 
-impl Sender {
-    async fn run(mut self, targets: Vec<Target>, budget: Arc<Semaphore>, mut rng: SmallRng) {
-        while let Ok(permit) = budget.acquire().await {
-            permit.forget();
-            let to = targets.choose(&mut rng).expect("somebody");
-            self.send(to, some_len(&mut rng)).await;
-        }
-        for to in &targets {
-            self.send(to, SMALLEST).await;
-            self.send(to, SMALL_BULK).await;
-        }
-        while self.answers.join_next().await.is_some() {}
-        self.journal.note(Step::Farewell);
+impl Book for Notes {
+    fn intend(&self, key: Key, len: usize) -> Bytes {
+        self.journal.note(Step::Intend(key, len));
+        ledger::body(self.seed, key, len)
     }
 
-    async fn send(&mut self, Target(recipient, name): &Target, len: usize) {
-        while self.answers.len() >= WINDOW {
-            self.answers.join_next().await;
-        }
-        let key = Key {
-            sender: self.me,
-            recipient: *recipient,
-            number: self.next,
-        };
-        self.next += 1;
-        self.journal.note(Step::Intend(key, len));
-        let body = ledger::body(self.seed, key, len);
-        let sent = self.client.send(name, body, SendOptions::default()).await;
-        let (sent, journal) = (sent.expect("in the outbox"), self.journal.clone());
-        journal.note(Step::Sent(key));
-        self.answers.spawn(async move {
-            match sent.stored().await {
-                Ok(_) => journal.note(Step::Answered(key)),
-                Err(_) => journal.note(Step::Refused(key)),
-            }
+    fn sent(&self, key: Key) {
+        self.journal.note(Step::Sent(key));
+    }
+
+    fn told(&self, key: Key, answer: Result<Outcome, Unsent>) {
+        self.journal.note(match answer {
+            Ok(_) => Step::Answered(key),
+            Err(_) => Step::Refused(key),
         });
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use super::{
     crowd::{Feed, Feeder, Reader, some},
     ledger::{Ledger, Verdict},
+    sender::Target,
 };
 use crate::net::{Net, PATIENCE, test_limits};
 
@@ -70,7 +71,7 @@ impl Scene {
         for reader in &mut self.readers[usize::from(AWAY)..] {
             reader.come(&self.net).await;
         }
-        let all = |reader: &Reader| (reader.number(), reader.name().to_owned());
+        let all = |reader: &Reader| Target(reader.number(), reader.name().to_owned());
         let all: Vec<_> = self.readers.iter().map(all).collect();
         for number in 0..FEEDERS {
             let name = format!("service/s{number}");
@@ -83,8 +84,8 @@ impl Scene {
         }
     }
 
-    /// Lets one more in who sends, to recipients with these numbers in the book.
-    pub async fn add_feeder(&mut self, name: &str, number: u16, targets: Vec<(u16, String)>) {
+    /// Lets one more in who sends.
+    pub async fn add_feeder(&mut self, name: &str, number: u16, targets: Vec<Target>) {
         let config = self.net.config(name);
         let feeder = Feeder::start(config, number, targets, &self.feed).await;
         self.feeders.push(feeder);
@@ -95,7 +96,8 @@ impl Scene {
         self.feed.budget.add_permits(messages);
     }
 
-    /// A time within a range, in milliseconds, but finer.
+    /// A time within a range, in milliseconds, but finer: how long to let things run before the blow,
+    /// which is to fall anywhere.
     pub fn a_while(&mut self, ms: Range<u64>) -> Duration {
         Duration::from_micros(self.rng.random_range(ms.start * 1000..ms.end * 1000))
     }

@@ -17,10 +17,10 @@ use crate::{
     guide::Guide,
     net::LOOPBACK,
     rig::{
-        crowd::SMALL_BULK,
         ledger::{Key, Ledger, SMALLEST},
         role::Program,
         scene,
+        sender::SMALL_BULK,
     },
 };
 

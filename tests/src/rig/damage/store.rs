@@ -19,6 +19,7 @@ use crate::{
         ledger::Ledger,
         role::Program,
         scene,
+        sender::Target,
     },
 };
 use tokio::sync::Semaphore;
@@ -167,7 +168,9 @@ impl<'a> Making<'a> {
         let number = self.round;
         self.round += 1;
         let config = self.net.config(&format!("service/s{number}"));
-        let targets = (0..ACCOUNTS).map(|number| (number, name(number))).collect();
+        let targets = (0..ACCOUNTS)
+            .map(|number| Target(number, name(number)))
+            .collect();
         let feeder = Feeder::start(config, number, targets, &feed).await;
         let before = self.ledger.promises();
         feed.budget.add_permits(messages);

@@ -12,13 +12,7 @@ use tokio::{
 
 use crate::{
     net::PATIENCE,
-    rig::{
-        device::{Arguments, Target},
-        journal::Clerk,
-        ledger::Verdict,
-        role,
-        scene::Scene,
-    },
+    rig::{device::Arguments, journal::Clerk, ledger::Verdict, role, scene::Scene, sender::Target},
 };
 
 /// How many messages everybody may send between two kills.
@@ -68,7 +62,7 @@ impl App {
 impl super::Life for Life {
     async fn begin(seed: u64) -> Self {
         let mut scene = Scene::set(seed, 2).await;
-        let names = [0, 1, 2].map(|number: u16| (number, format!("d/d{number}")));
+        let names = [0, 1, 2].map(|number: u16| Target(number, format!("d/d{number}")));
         for number in 0..2 {
             let name = format!("service/s{number}");
             scene
@@ -76,7 +70,7 @@ impl super::Life for Life {
                 .await;
         }
         let mut apps = Vec::new();
-        for (number, name) in &names {
+        for Target(number, name) in &names {
             let mut app = App {
                 arguments: arguments(&scene, *number, name, &names),
                 process: None,
@@ -148,10 +142,10 @@ impl Life {
     }
 }
 
-fn arguments(scene: &Scene, number: u16, name: &str, everybody: &[(u16, String)]) -> Arguments {
+fn arguments(scene: &Scene, number: u16, name: &str, everybody: &[Target]) -> Arguments {
     let files = scene.net.pki.sender(name);
     let directory = scene.net.directory(name);
-    let others = everybody.iter().filter(|(other, _)| *other != number);
+    let others = everybody.iter().filter(|Target(other, _)| *other != number);
     Arguments {
         journal: journal(&directory),
         directory,
@@ -161,9 +155,7 @@ fn arguments(scene: &Scene, number: u16, name: &str, everybody: &[(u16, String)]
         allocator: scene.net.allocator_address(),
         number,
         seed: scene.ledger.seed(),
-        target: others
-            .map(|(other, name)| Target(*other, name.clone()))
-            .collect(),
+        target: others.cloned().collect(),
     }
 }
 

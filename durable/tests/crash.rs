@@ -12,6 +12,10 @@ use std::process::{Command, Stdio};
 use bytes::Bytes;
 use holdfast_durable::{Batch, Compaction, Db, OpenError, Options};
 
+use folder::copy;
+
+mod folder;
+
 /// Names the directory to a child that is to commit there and abort.
 const CHILD_DIR: &str = "HOLDFAST_CRASH_DIR";
 /// Tells it the commit at which to abort, before it answers it.
@@ -104,18 +108,6 @@ fn scratch() -> tempfile::TempDir {
     match memory.is_dir() {
         true => tempfile::tempdir_in(memory).unwrap(),
         false => tempfile::tempdir().unwrap(),
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
     }
 }
 

@@ -19,6 +19,10 @@ use holdfast_durable::{
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use folder::copy;
+
+mod folder;
+
 /// The most rows that sled keeps in a page, and one large value's pieces besides.
 const PAGE_ROWS: usize = 20;
 
@@ -120,18 +124,6 @@ fn change(db: &Db, rows: &mut Rows, dice: &mut StdRng) {
     db.write(batch);
     if dice.random_ratio(1, 4) {
         db.commit_blocking(Batch::new()).unwrap();
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
     }
 }
 

@@ -72,6 +72,45 @@ pub(crate) enum Arrival<'a> {
     },
 }
 
+/// What an [`Arrival`] comes down to.
+enum Come {
+    /// Bytes on the control stream, in pieces of this length.
+    Control(Bytes, u8),
+    /// A stream of its own.
+    Stream(Bytes),
+    Datagram(Bytes),
+    Silence(Duration),
+}
+
+impl Arrival<'_> {
+    /// Puts it together; a frame on a stream of its own takes no more than `stream_limit`.
+    fn come(self, bodies: &mut Bodies, stream_limit: usize) -> Come {
+        match self {
+            Self::Control { piece, bytes } => Come::Control(Bytes::copy_from_slice(bytes), piece),
+            Self::Frame {
+                piece,
+                kind,
+                fill,
+                payload,
+            } => Come::Control(
+                bodies.frame(kind, payload, fill.into(), MAX_MESSAGE_BODY),
+                piece,
+            ),
+            Self::Stream { bytes } => Come::Stream(Bytes::copy_from_slice(bytes)),
+            Self::StreamFrame {
+                kind,
+                fill,
+                payload,
+            } => Come::Stream(bodies.frame(kind, payload, fill as usize, stream_limit)),
+            Self::Datagram { bytes } => Come::Datagram(Bytes::copy_from_slice(bytes)),
+            Self::DatagramFrame { kind, payload } => {
+                Come::Datagram(enveloped(kind, payload).into())
+            }
+            Self::Silence { ms } => Come::Silence(Duration::from_millis(ms.into())),
+        }
+    }
+}
+
 /// What happens to a device's half.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ClientStep<'a> {
@@ -288,36 +327,13 @@ impl Device {
     }
 
     fn arrive(&mut self, arrival: Arrival<'_>) {
-        match arrival {
-            Arrival::Control { piece, bytes } => self.control(bytes, piece),
-            Arrival::Frame {
-                piece,
-                kind,
-                fill,
-                payload,
-            } => {
-                let limit = MAX_MESSAGE_BODY;
-                let frame = self.bodies.frame(kind, payload, fill.into(), limit);
-                self.control(&frame, piece);
-            }
-            Arrival::Stream { bytes } => self.stream(Bytes::copy_from_slice(bytes)),
-            Arrival::StreamFrame {
-                kind,
-                fill,
-                payload,
-            } => {
-                let limit = MAX_HEADER + MAX_BULK_BODY;
-                let frame = self.bodies.frame(kind, payload, fill as usize, limit);
-                self.stream(frame);
-            }
-            Arrival::Datagram { bytes } => self
-                .client
-                .handle_datagram(self.now, Bytes::copy_from_slice(bytes)),
-            Arrival::DatagramFrame { kind, payload } => self
-                .client
-                .handle_datagram(self.now, enveloped(kind, payload).into()),
-            Arrival::Silence { ms } => {
-                self.now = self.now + Duration::from_millis(ms.into());
+        let limit = MAX_HEADER + MAX_BULK_BODY;
+        match arrival.come(&mut self.bodies, limit) {
+            Come::Control(bytes, piece) => self.control(&bytes, piece),
+            Come::Stream(bytes) => self.stream(bytes),
+            Come::Datagram(bytes) => self.client.handle_datagram(self.now, bytes),
+            Come::Silence(span) => {
+                self.now = self.now + span;
                 self.client.handle_timeout(self.now);
             }
         }
@@ -464,34 +480,13 @@ impl Relay {
     }
 
     fn arrive(&mut self, arrival: Arrival<'_>) {
-        match arrival {
-            Arrival::Control { piece, bytes } => self.control(bytes, piece),
-            Arrival::Frame {
-                piece,
-                kind,
-                fill,
-                payload,
-            } => {
-                let limit = MAX_MESSAGE_BODY;
-                let frame = self.bodies.frame(kind, payload, fill.into(), limit);
-                self.control(&frame, piece);
-            }
-            Arrival::Stream { bytes } => self.server.handle_bulk(Bytes::copy_from_slice(bytes)),
-            Arrival::StreamFrame {
-                kind,
-                fill,
-                payload,
-            } => {
-                let limit = self.server.max_bulk_stream();
-                let frame = self.bodies.frame(kind, payload, fill as usize, limit);
-                self.server.handle_bulk(frame);
-            }
-            Arrival::Datagram { bytes } => self.datagram(Bytes::copy_from_slice(bytes)),
-            Arrival::DatagramFrame { kind, payload } => {
-                self.datagram(enveloped(kind, payload).into());
-            }
-            Arrival::Silence { ms } => {
-                self.now = self.now + Duration::from_millis(ms.into());
+        let limit = self.server.max_bulk_stream();
+        match arrival.come(&mut self.bodies, limit) {
+            Come::Control(bytes, piece) => self.control(&bytes, piece),
+            Come::Stream(bytes) => self.server.handle_bulk(bytes),
+            Come::Datagram(bytes) => self.datagram(bytes),
+            Come::Silence(span) => {
+                self.now = self.now + span;
                 self.server.handle_timeout(self.now);
             }
         }

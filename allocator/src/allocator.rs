@@ -219,10 +219,7 @@ async fn accept(endpoint: Endpoint, desk: Arc<Desk>) {
     loop {
         tokio::select! {
             incoming = endpoint.accept() => match incoming {
-                Some(incoming) => {
-                    let lingering = endpoint.open_connections().saturating_sub(connections.len());
-                    receive(incoming, lingering, &desk, &mut connections);
-                }
+                Some(incoming) => receive(incoming, &endpoint, &desk, &mut connections),
                 None => break,
             },
             Some(_) = connections.join_next() => {}
@@ -253,8 +250,13 @@ impl TurnedAway {
 }
 
 /// Begins a connection, if it may begin.
-fn receive(incoming: Incoming, lingering: usize, desk: &Arc<Desk>, connections: &mut JoinSet<()>) {
-    let Some((incoming, handshake)) = desk.gate.admit(incoming, lingering) else {
+fn receive(
+    incoming: Incoming,
+    endpoint: &Endpoint,
+    desk: &Arc<Desk>,
+    connections: &mut JoinSet<()>,
+) {
+    let Some((incoming, handshake)) = desk.gate.admit(incoming, endpoint, connections.len()) else {
         return;
     };
     let peer = incoming.remote_address();

@@ -387,8 +387,8 @@ async fn accept(endpoint: Endpoint, gate: Arc<Gate>, context: Context) {
         tokio::select! {
             incoming = endpoint.accept() => match incoming {
                 Some(incoming) => {
-                    let lingering = endpoint.open_connections().saturating_sub(connections.len());
-                    if let Some((incoming, permit)) = gate.admit(incoming, lingering) {
+                    let admitted = gate.admit(incoming, &endpoint, connections.len());
+                    if let Some((incoming, permit)) = admitted {
                         connections.spawn(context.clone().serve(incoming, permit));
                     }
                 }

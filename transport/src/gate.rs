@@ -21,15 +21,14 @@ use holdfast_protocol::{
     time::Time,
 };
 use parking_lot::Mutex;
-use quinn::Incoming;
+use quinn::{Endpoint, Incoming};
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How many subnets are remembered, of each sort. Each takes some 50 bytes.
 const MAX_SUBNETS: usize = 16_384;
 
-/// How many times [`HandshakeLimits::max`] may linger before nobody else may come. Each takes some
-/// ten KiB.
+/// How many times [`HandshakeLimits::max`] may linger before nobody else may come.
 const MAX_LINGERING: usize = 16;
 
 /// What may come in at a time.
@@ -115,14 +114,16 @@ impl Gate {
     /// Decides on one that comes: it may begin, with a permit to be let go when the handshake is over,
     /// or was sent away in whichever way.
     ///
-    /// `lingering` tells how many connections the endpoint has besides those that are served. Most
-    /// are on their way out; but one whose first packet closes it stays until its idle timeout
-    /// (quinn-proto 0.11.19 sets no other timer), and a forged address is enough to leave it here.
+    /// What the endpoint has besides the `served` connections lingers. Most of that is on its way
+    /// out; but one whose first packet closes it stays until its idle timeout (quinn-proto 0.11.19
+    /// sets no other timer), and a forged address is enough to leave it here.
     pub fn admit(
         &self,
         incoming: Incoming,
-        lingering: usize,
+        endpoint: &Endpoint,
+        served: usize,
     ) -> Option<(Incoming, OwnedSemaphorePermit)> {
+        let lingering = endpoint.open_connections().saturating_sub(served);
         let proven = incoming.remote_address_validated();
         let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
         match self.judge(incoming.remote_address().ip(), proven, lingering) {

@@ -153,6 +153,7 @@ async fn converse(
                 }
             },
             Some(outcome) = exchanges.join_next() => outcome.unwrap_or_else(|_| Err(failed()))?,
+            // Begins anew with whatever happens above, so it measures the silence since then.
             () = tokio::time::sleep(desk.limits.silence), if may_leave => {
                 return Err(Violation::new(CloseCode::Goodbye, "nothing was asked"));
             }

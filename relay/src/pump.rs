@@ -53,6 +53,7 @@ impl<E: End> Pump<E> {
 
     async fn carry(&mut self) -> Ending {
         let bell = self.end.bell();
+        // One timer for the whole session, set anew each time round.
         let timer = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(timer);
         loop {

@@ -6,6 +6,7 @@ use crate::{clock::Clock, core::router::Router};
 
 /// Has the router work whenever there is something to, until it is dropped.
 pub(crate) async fn run(router: Router, clock: Clock) {
+    // One timer for as long as this runs, set anew each time round.
     let (bell, timer) = (router.bell(), tokio::time::sleep(Duration::ZERO));
     tokio::pin!(timer);
     loop {

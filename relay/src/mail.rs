@@ -77,8 +77,9 @@
 //! never attached is forgotten after the same time, but not before its mail has expired.
 //!
 //! **Silent senders.** How far an outbox has come, and which of its messages were refused, is known
-//! until nothing has come from it for 90 days and nothing of it waits. Clients are to give up a
-//! message 60 days after they submitted it first.
+//! until nothing has come from it for 90 days and nothing of it waits. Clients give up a message 60
+//! days after they submitted it first, by the relays' clocks, and go on with the next number. Devices
+//! know for 425 days what they have received: 60, and the 365 for which mail may wait at most.
 //!
 //! **Where the promise ends.** A message that was handed over by a run that crashed before anybody was
 //! answered may be refused when it comes again, although the device has it, if in between the account

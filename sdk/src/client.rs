@@ -122,7 +122,7 @@ impl Client {
     ) -> Result<Self, ConnectError> {
         let (notices, said) = mpsc::unbounded_channel();
         let (shown, events) = mpsc::unbounded_channel();
-        let (committer, thread) = Committer::start(storage, notices.clone())
+        let (committer, thread) = Committer::start(storage, &restored.logbook, notices.clone())
             .map_err(|error| storage_error(config, &error))?;
         let board = Arc::new(Board::new());
         let epoch = session.outbox;
@@ -177,14 +177,14 @@ impl Client {
     ) -> Result<Sent, SendError> {
         let draft = self.draft(to, body.into(), options)?;
         let (lane, notify) = (draft.lane, draft.options.notify);
-        let (seq, answers) = self.shared.committer.append(draft).await?;
+        let (seq, fates) = self.shared.committer.append(draft).await?;
         let id = MessageId {
             sender: self.shared.me.clone(),
             epoch: self.shared.epoch,
             lane,
             seq,
         };
-        Ok(Sent::new(id, notify, answers))
+        Ok(Sent::new(id, notify, fates))
     }
 
     /// The next message; `None` when the client is closed. Gaps are passed over: an app that wants to

@@ -9,15 +9,16 @@ use std::{io, sync::Arc, thread};
 use bytes::Bytes;
 use holdfast_protocol::{
     id::{Lane, Recipient},
-    message::{Options, Outcome},
+    message::Options,
 };
 use redb::Durability;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::{
-    core::{Entry, Job, Load, Mark},
+    core::{Entry, Job, Load, Logbook, Mark},
     counter::Notice,
     error::SendError,
+    receipt::Fate,
     storage::{Changes, Storage, StorageError},
 };
 
@@ -41,13 +42,13 @@ pub(crate) struct Draft {
 pub(crate) struct Appended {
     pub(crate) lane: Lane,
     pub(crate) entry: Entry,
-    pub(crate) answer: watch::Sender<Option<Outcome>>,
+    pub(crate) fate: watch::Sender<Fate>,
     /// Bounds the bodies on their way, too.
     _permit: OwnedSemaphorePermit,
 }
 
-/// The number of a message that is in the outbox, and where its answers arrive.
-type Taken = (u64, watch::Receiver<Option<Outcome>>);
+/// The number of a message that is in the outbox, and where its fate is told.
+type Taken = (u64, watch::Receiver<Fate>);
 
 #[derive(Debug)]
 enum Task {
@@ -73,6 +74,7 @@ impl Committer {
     /// the last handle is gone; [`Notice::Ended`] is the last it says.
     pub(crate) fn start(
         storage: Storage,
+        logbook: &Logbook,
         notices: mpsc::UnboundedSender<Notice>,
     ) -> io::Result<(Self, thread::JoinHandle<()>)> {
         let (jobs, queue) = mpsc::unbounded_channel();
@@ -81,6 +83,7 @@ impl Committer {
             queue,
             notices,
             unsynced: false,
+            pages: Pages::new(logbook),
         };
         let handle = thread::Builder::new()
             .name("holdfast-storage".to_owned())
@@ -142,6 +145,33 @@ struct Thread {
     notices: mpsc::UnboundedSender<Notice>,
     /// Whether something was committed that the disk does not have yet.
     unsynced: bool,
+    pages: Pages,
+}
+
+/// Which page a message belongs to that is put into the outbox now.
+#[derive(Clone, Copy, Debug)]
+struct Pages {
+    last: u64,
+    attached: bool,
+}
+
+impl Pages {
+    fn new(logbook: &Logbook) -> Self {
+        Self {
+            last: logbook.page(),
+            attached: false,
+        }
+    }
+
+    fn begin(&mut self, logbook: &Logbook) {
+        self.last = logbook.page();
+        self.attached = true;
+    }
+
+    /// The first page under which it may be submitted.
+    fn next(self) -> u64 {
+        self.last.saturating_add(u64::from(!self.attached))
+    }
 }
 
 impl Thread {
@@ -207,7 +237,7 @@ impl Thread {
         for task in batch {
             match (task, &changes) {
                 (Task::Do(Job::Load(load)), _) => loads.push(load),
-                (task, Some(changes)) => news.extend(task.apply(changes)?),
+                (task, Some(changes)) => news.extend(task.apply(changes, &mut self.pages)?),
                 (_, None) => {}
             }
         }
@@ -243,15 +273,25 @@ impl Task {
         }
     }
 
-    fn apply(self, changes: &Changes) -> Result<Option<News>, StorageError> {
+    fn apply(self, changes: &Changes, pages: &mut Pages) -> Result<Option<News>, StorageError> {
         match self {
             Self::Append {
                 draft,
                 permit,
                 taken,
-            } => append(changes, draft, permit, taken).map(Some),
+            } => append(changes, draft, pages.next(), permit, taken).map(Some),
             Self::Do(Job::Forget { lane, seq }) => changes.forget(lane, seq).map(|()| None),
             Self::Do(Job::Mark(mark)) => changes.mark(&mark).map(|()| Some(News::Marked(mark))),
+            Self::Do(Job::Unmark(source)) => changes.unmark(&source).map(|()| None),
+            Self::Do(Job::Begin(logbook)) => {
+                pages.begin(&logbook);
+                let page = logbook.page();
+                changes.log(&logbook).map(|()| Some(News::Begun { page }))
+            }
+            Self::Do(Job::Pause) => {
+                pages.attached = false;
+                Ok(None)
+            }
             Self::Do(Job::Remember(relays)) => changes.remember(&relays).map(|()| None),
             Self::Do(Job::Load(_)) => Ok(None),
         }
@@ -265,18 +305,22 @@ enum News {
         taken: oneshot::Sender<Result<Taken, SendError>>,
     },
     Marked(Mark),
+    Begun {
+        page: u64,
+    },
 }
 
 impl News {
     fn tell(self) -> Option<Notice> {
         match self {
             Self::Appended { appended, taken } => {
-                let answers = appended.answer.subscribe();
+                let fates = appended.fate.subscribe();
                 // Fails if the app no longer waits; the message is sent all the same.
-                let _ = taken.send(Ok((appended.entry.seq, answers)));
+                let _ = taken.send(Ok((appended.entry.seq, fates)));
                 Some(Notice::Appended(appended))
             }
             Self::Marked(mark) => Some(Notice::Marked(mark)),
+            Self::Begun { page } => Some(Notice::Begun { page }),
         }
     }
 
@@ -290,25 +334,27 @@ impl News {
 fn append(
     changes: &Changes,
     draft: Draft,
+    page: u64,
     permit: OwnedSemaphorePermit,
     taken: oneshot::Sender<Result<Taken, SendError>>,
 ) -> Result<News, StorageError> {
-    let seq = match changes.append(draft.lane, &draft.to, &draft.options, &draft.body) {
-        Ok(seq) => seq,
+    let Draft {
+        lane,
+        to,
+        options,
+        body,
+    } = draft;
+    let entry = match changes.append(lane, page, to, options, body) {
+        Ok(entry) => entry,
         Err(error) => {
             let _ = taken.send(Err(SendError::Storage(error.to_string())));
             return Err(error);
         }
     };
     let appended = Appended {
-        lane: draft.lane,
-        entry: Entry {
-            seq,
-            to: draft.to,
-            options: draft.options,
-            body: draft.body,
-        },
-        answer: watch::Sender::new(None),
+        lane,
+        entry,
+        fate: watch::Sender::default(),
         _permit: permit,
     };
     Ok(News::Appended { appended, taken })
@@ -318,6 +364,7 @@ fn append(
 mod tests {
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+    use holdfast_protocol::time::Time;
     use redb::{StorageBackend, backends::InMemoryBackend};
 
     use super::*;
@@ -376,6 +423,7 @@ mod tests {
             queue,
             notices,
             unsynced: false,
+            pages: Pages::new(&Logbook::default()),
         };
         let permits = Arc::new(Semaphore::new(WAITING_BYTES));
         (Committer { jobs, permits }, thread, said, meter)
@@ -461,6 +509,47 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_message_belongs_to_the_page_under_which_it_can_be_submitted_first() {
+        let (committer, thread, mut said, _) = committer();
+        let mut logbook = Logbook::default();
+        let mut queue = 0;
+        let mut sending = Vec::new();
+        // Before any session; in one; after a day of it; after its end.
+        for step in 0..4 {
+            match step {
+                1 | 2 => {
+                    logbook.welcomed(Time::ZERO, 1000);
+                    committer.store(Job::Begin(logbook.clone()));
+                }
+                3 => committer.store(Job::Pause),
+                _ => {}
+            }
+            sending.push(send(&committer));
+            queue += 1 + usize::from(step > 0);
+            queued(&thread, queue).await;
+        }
+        committer.stop();
+        run(thread).await;
+        let mut told = Vec::new();
+        while let Some(notice) = said.recv().await {
+            match notice {
+                Notice::Appended(appended) => told.push(("sent", appended.entry.page)),
+                Notice::Begun { page } => told.push(("begun", page)),
+                other => panic!("{other:?}"),
+            }
+        }
+        let expected = [
+            ("sent", 1),
+            ("begun", 1),
+            ("sent", 1),
+            ("begun", 2),
+            ("sent", 2),
+            ("sent", 3),
+        ];
+        assert_eq!(told, expected);
     }
 
     #[tokio::test]

@@ -27,6 +27,8 @@ pub(crate) enum Notice {
     Loaded(Loaded),
     /// A mark is on disk.
     Marked(Mark),
+    /// A page of the logbook is on disk.
+    Begun { page: u64 },
     /// The app is done with a message.
     Done {
         source: Source,
@@ -88,6 +90,7 @@ impl Counter {
             Notice::Appended(appended) => self.appended(appended),
             Notice::Loaded(loaded) => Input::Loaded(loaded),
             Notice::Marked(mark) => Input::Marked(mark),
+            Notice::Begun { page } => Input::Begun { page },
             Notice::Done { source, seq, reply } => {
                 self.done.insert((source.clone(), seq), reply);
                 Input::Done { source, seq }
@@ -134,6 +137,7 @@ impl Counter {
                 outcome,
                 last,
             } => self.receipts.resolve(lane, seq, outcome, last),
+            Output::GivenUp { lane, seq } => self.receipts.give_up(lane, seq),
             Output::State(state) => self.board.publish(state),
             Output::Welcomed(welcome) => self.board.set_max_body(welcome.max_body as usize),
             Output::Observed(observation) => self.board.observe(observation),
@@ -144,12 +148,9 @@ impl Counter {
 
     fn appended(&mut self, appended: Appended) -> Input {
         let Appended {
-            lane,
-            entry,
-            answer,
-            ..
+            lane, entry, fate, ..
         } = appended;
-        self.receipts.expect(lane, entry.seq, answer);
+        self.receipts.expect(lane, entry.seq, fate);
         Input::Appended { lane, entry }
     }
 

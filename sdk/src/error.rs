@@ -103,6 +103,13 @@ pub enum Unsent {
     /// The relay did not take it. A later try is a new message.
     #[error("{0}")]
     Refused(Refusal),
+    /// It was sent, no last answer came, and now 60 days have passed: the relays may have forgotten
+    /// that they have it, and would take another try for a new message. What of it can be known, the
+    /// recipient knows.
+    #[error(
+        "it was sent 60 days ago, and may have arrived or not; it is too old to be tried again safely"
+    )]
+    TooOld,
     /// The client was closed first. With a directory the message stays in the outbox, and leaves
     /// with the next client.
     #[error(

@@ -5,14 +5,20 @@ use holdfast_protocol::message::RelayAddress;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    core::Source,
+    core::{Logbook, Source},
     storage::{self, Origin},
 };
 
 /// A message of the outbox: its record, and the body behind it.
 pub fn outbox(value: &[u8]) -> Option<Vec<u8>> {
     let entry = storage::entry(1, value).ok()?;
-    storage::record(&entry.to, &entry.options, &entry.body).ok()
+    let again = storage::record(&entry).ok()?;
+    Some(storage::as_it_was(value, again))
+}
+
+/// The account of time.
+pub fn logbook(value: &[u8]) -> Option<Vec<u8>> {
+    again::<Logbook>(value)
 }
 
 /// The key of a mark.

@@ -38,7 +38,7 @@
 //! nothing: it carries what happens to an engine, and does what the engine says.
 //!
 //! ```text
-//!          send                  committer ── storage (redb: outbox, marks)
+//!          send                  committer ── storage (redb: outbox, marks, logbook)
 //!   app ─ client ─────────────────┘   │
 //!    ^      │ done, allow, close      │ on disk
 //!    │      v                         v

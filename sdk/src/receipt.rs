@@ -23,21 +23,26 @@ pub enum Outcome {
     Replaced,
 }
 
+/// What is known of a message's fate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fate {
+    /// What the relay said last.
+    answer: Option<Answer>,
+    /// It is not sent any more.
+    given_up: bool,
+}
+
 /// A message that is in the outbox. It is sent whether or not this handle is kept.
 #[derive(Clone, Debug)]
 pub struct Sent {
     id: MessageId,
     notify: bool,
-    answer: watch::Receiver<Option<Answer>>,
+    fate: watch::Receiver<Fate>,
 }
 
 impl Sent {
-    pub(crate) fn new(
-        id: MessageId,
-        notify: bool,
-        answer: watch::Receiver<Option<Answer>>,
-    ) -> Self {
-        Self { id, notify, answer }
+    pub(crate) fn new(id: MessageId, notify: bool, fate: watch::Receiver<Fate>) -> Self {
+        Self { id, notify, fate }
     }
 
     /// The message's id; its recipient sees the same.
@@ -49,7 +54,8 @@ impl Sent {
     /// the device is offline, that takes.
     ///
     /// # Errors
-    /// [`Unsent`] when the relay refuses it, or the client is closed first.
+    /// [`Unsent`] when the relay refuses it, when it has become too old to be sent again, or when the
+    /// client is closed first.
     pub async fn stored(&self) -> Result<Outcome, Unsent> {
         self.reaches(|_| true).await
     }
@@ -61,25 +67,26 @@ impl Sent {
     /// if that is [`Outcome::Stored`], it is also what this returns.
     ///
     /// # Errors
-    /// [`Unsent`] when the relay refuses it, or the client is closed first.
+    /// [`Unsent`] when the relay refuses it, when it has become too old to be asked about again, or
+    /// when the client is closed first.
     pub async fn delivered(&self) -> Result<Outcome, Unsent> {
         self.reaches(|answer| answer.is_final() || !self.notify)
             .await
     }
 
     async fn reaches(&self, enough: impl Fn(Answer) -> bool) -> Result<Outcome, Unsent> {
-        let mut answers = self.answer.clone();
-        let answer = answers
-            .wait_for(|answer| answer.is_some_and(&enough))
+        let mut fates = self.fate.clone();
+        let fate = fates
+            .wait_for(|fate| fate.given_up || fate.answer.is_some_and(&enough))
             .await
             .map_err(|_| Unsent::Closed)?;
-        match *answer {
+        match fate.answer.filter(|answer| enough(*answer)) {
             Some(Answer::Stored) => Ok(Outcome::Stored),
             Some(Answer::Delivered) => Ok(Outcome::Delivered),
             Some(Answer::Expired) => Ok(Outcome::Expired),
             Some(Answer::Replaced) => Ok(Outcome::Replaced),
             Some(Answer::Refused(refusal)) => Err(Unsent::Refused(refusal)),
-            None => Err(Unsent::Closed),
+            None => Err(Unsent::TooOld),
         }
     }
 }
@@ -90,7 +97,7 @@ const PRUNE_FROM: usize = 1024;
 /// The handles that wait for an answer. Dropping it tells them all that the client was closed.
 #[derive(Debug)]
 pub(crate) struct Receipts {
-    waiting: HashMap<(Lane, u64), watch::Sender<Option<Answer>>>,
+    waiting: HashMap<(Lane, u64), watch::Sender<Fate>>,
     prune_at: usize,
 }
 
@@ -102,26 +109,39 @@ impl Receipts {
         }
     }
 
-    pub(crate) fn expect(&mut self, lane: Lane, seq: u64, answer: watch::Sender<Option<Answer>>) {
-        if answer.is_closed() {
+    pub(crate) fn expect(&mut self, lane: Lane, seq: u64, fate: watch::Sender<Fate>) {
+        if fate.is_closed() {
             return;
         }
         if self.waiting.len() >= self.prune_at {
             self.waiting.retain(|_, handle| !handle.is_closed());
             self.prune_at = PRUNE_FROM.max(2 * self.waiting.len());
         }
-        self.waiting.insert((lane, seq), answer);
+        self.waiting.insert((lane, seq), fate);
     }
 
     /// Tells the handle; `last` says that no other answer will come.
     pub(crate) fn resolve(&mut self, lane: Lane, seq: u64, answer: Answer, last: bool) {
         if let Some(handle) = self.waiting.get(&(lane, seq)) {
-            handle.send_replace(Some(answer));
+            handle.send_modify(|fate| fate.answer = Some(answer));
         } else if let Answer::Refused(refusal) = answer {
             tracing::warn!(?lane, seq, %refusal, "a message nobody waits for was refused");
         }
         if last {
             self.waiting.remove(&(lane, seq));
+        }
+    }
+
+    /// Tells the handle that the message is not sent any more.
+    pub(crate) fn give_up(&mut self, lane: Lane, seq: u64) {
+        match self.waiting.remove(&(lane, seq)) {
+            Some(handle) => handle.send_modify(|fate| fate.given_up = true),
+            None => tracing::warn!(
+                ?lane,
+                seq,
+                "a message nobody waits for is given up: {}",
+                Unsent::TooOld
+            ),
         }
     }
 }
@@ -132,7 +152,7 @@ mod tests {
     use holdfast_protocol::message::Refusal;
 
     fn sent(receipts: &mut Receipts, seq: u64, notify: bool) -> Sent {
-        let (sender, receiver) = watch::channel(None);
+        let (sender, receiver) = watch::channel(Fate::default());
         receipts.expect(Lane::Message, seq, sender);
         let id = MessageId {
             sender: holdfast_protocol::id::Sender::Device("alice/pc".parse().unwrap()),
@@ -186,6 +206,18 @@ mod tests {
         );
         assert_eq!(first.delivered().await, Err(Unsent::Closed));
         assert_eq!(second.stored().await, Err(Unsent::Closed));
+    }
+
+    #[tokio::test]
+    async fn what_is_given_up_is_told_with_what_was_known_before() {
+        let mut receipts = Receipts::new();
+        let (first, second) = (sent(&mut receipts, 1, true), sent(&mut receipts, 2, true));
+        receipts.resolve(Lane::Message, 2, Answer::Stored, false);
+        receipts.give_up(Lane::Message, 1);
+        receipts.give_up(Lane::Message, 2);
+        assert_eq!(first.stored().await, Err(Unsent::TooOld));
+        assert_eq!(second.stored().await, Ok(Outcome::Stored));
+        assert_eq!(second.delivered().await, Err(Unsent::TooOld));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     ConnectError,
-    core::{Entry, Load, Loaded, Mark, READY_BYTES, Restored, Source},
+    core::{Entry, Load, Loaded, Logbook, Mark, READY_BYTES, Restored, Source},
 };
 
 /// The file in the app's directory.
@@ -32,11 +32,14 @@ const SHRINK_FROM: u64 = 16 * 1024 * 1024;
 /// How many messages are read at once: what a relay's window lets through.
 const LOAD_MESSAGES: usize = 256;
 
-/// `lane, seq` → [`Record`], then the body.
+/// `lane, seq` → a message, see [`record`].
 const OUTBOX: TableDefinition<'_, (u8, u64), &[u8]> = TableDefinition::new("outbox");
 
-/// [`Source`] → the number up to which the app is done.
-const MARKS: TableDefinition<'_, &[u8], u64> = TableDefinition::new("marks");
+/// [`Source`] → the number up to which the app is done, and [`Mark::made_ms`].
+const MARKS: TableDefinition<'_, &[u8], (u64, u64)> = TableDefinition::new("dated-marks");
+
+/// The marks of earlier versions, which did not know when they were made.
+const UNDATED_MARKS: TableDefinition<'_, &[u8], u64> = TableDefinition::new("marks");
 
 /// `lane` → the number of the last message that was ever put into the outbox.
 const TAILS: TableDefinition<'_, u8, u64> = TableDefinition::new("tails");
@@ -46,6 +49,9 @@ const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
 
 /// The fact: [`Origin`].
 const ORIGIN: &str = "origin";
+
+/// The fact: [`Logbook`].
+const LOGBOOK: &str = "logbook";
 
 /// The fact: the relays of the last allocation.
 const RELAYS: &str = "relays";
@@ -67,6 +73,10 @@ pub(crate) struct Origin {
     pub(crate) outbox: u64,
     pub(crate) inbox: u64,
 }
+
+/// What a message of the outbox begins with that bears a page. Those of earlier versions bear none and
+/// begin with their [`Record`], the first byte of which is 0 or 1: the kind of its recipient.
+const PAGED: u8 = 2;
 
 /// What a message of the outbox is stored with, before its body.
 #[derive(Debug, Serialize, Deserialize)]
@@ -173,19 +183,26 @@ impl Changes {
     pub(crate) fn append(
         &self,
         lane: Lane,
-        to: &Recipient,
-        options: &Options,
-        body: &[u8],
-    ) -> Result<u64, StorageError> {
+        page: u64,
+        to: Recipient,
+        options: Options,
+        body: Bytes,
+    ) -> Result<Entry, StorageError> {
         let mut tails = self.0.open_table(TAILS).map_err(failed)?;
-        let seq = tail(&tails, lane)? + 1;
-        tails.insert(lane as u8, seq).map_err(failed)?;
-        let value = record(to, options, body)?;
+        let entry = Entry {
+            seq: tail(&tails, lane)? + 1,
+            page,
+            to,
+            options,
+            body,
+        };
+        tails.insert(lane as u8, entry.seq).map_err(failed)?;
+        let value = record(&entry)?;
         let mut outbox = self.0.open_table(OUTBOX).map_err(failed)?;
         outbox
-            .insert((lane as u8, seq), value.as_slice())
+            .insert((lane as u8, entry.seq), value.as_slice())
             .map_err(failed)?;
-        Ok(seq)
+        Ok(entry)
     }
 
     /// Takes a message out of the outbox.
@@ -199,8 +216,22 @@ impl Changes {
     pub(crate) fn mark(&self, mark: &Mark) -> Result<(), StorageError> {
         let source = encode(&mark.source)?;
         let mut marks = self.0.open_table(MARKS).map_err(failed)?;
-        marks.insert(source.as_slice(), mark.seq).map_err(failed)?;
+        let dated = (mark.seq, mark.made_ms);
+        marks.insert(source.as_slice(), dated).map_err(failed)?;
         Ok(())
+    }
+
+    /// Takes out a mark.
+    pub(crate) fn unmark(&self, source: &Source) -> Result<(), StorageError> {
+        let source = encode(source)?;
+        let mut marks = self.0.open_table(MARKS).map_err(failed)?;
+        marks.remove(source.as_slice()).map_err(failed)?;
+        Ok(())
+    }
+
+    /// Writes the account of time.
+    pub(crate) fn log(&self, logbook: &Logbook) -> Result<(), StorageError> {
+        self.state(LOGBOOK, logbook)
     }
 
     /// Remembers where an allocator said to connect.
@@ -221,6 +252,7 @@ impl Changes {
         let restored = Restored {
             tails: [tail(&tails, Lane::Message)?, tail(&tails, Lane::Bulk)?],
             marks: self.marks()?,
+            logbook: self.fact(LOGBOOK)?.unwrap_or_default(),
             relays: self.fact(RELAYS)?.unwrap_or_default(),
         };
         Ok((self.origin(origin)?, restored))
@@ -235,14 +267,34 @@ impl Changes {
     }
 
     fn marks(&self) -> Result<Vec<Mark>, StorageError> {
+        self.date_marks()?;
         let table = self.0.open_table(MARKS).map_err(failed)?;
         let marks = table.iter().map_err(failed)?.map(|stored| {
-            let (key, seq) = stored.map_err(failed)?;
+            let (key, value) = stored.map_err(failed)?;
             let source: Source = decode(key.value())?;
-            let seq = seq.value();
-            Ok(Mark { source, seq })
+            let (seq, made_ms) = value.value();
+            Ok(Mark {
+                source,
+                seq,
+                made_ms,
+            })
         });
         marks.collect()
+    }
+
+    /// Marks of earlier versions count as made when the logbook was.
+    fn date_marks(&self) -> Result<(), StorageError> {
+        let undated = self.0.open_table(UNDATED_MARKS).map_err(failed)?;
+        let mut dated = self.0.open_table(MARKS).map_err(failed)?;
+        for stored in undated.iter().map_err(failed)? {
+            let (key, seq) = stored.map_err(failed)?;
+            dated
+                .insert(key.value(), (seq.value(), 0))
+                .map_err(failed)?;
+        }
+        drop(undated);
+        self.0.delete_table(UNDATED_MARKS).map_err(failed)?;
+        Ok(())
     }
 
     fn state<T: Serialize>(&self, fact: &str, value: &T) -> Result<(), StorageError> {
@@ -266,17 +318,14 @@ fn tail(tails: &impl ReadableTable<u8, u64>, lane: Lane) -> Result<u64, StorageE
     Ok(tail.map_or(0, |tail| tail.value()))
 }
 
-/// A message of the outbox as it is stored.
-pub(crate) fn record(
-    to: &Recipient,
-    options: &Options,
-    body: &[u8],
-) -> Result<Vec<u8>, StorageError> {
-    let mut value = encode(&Record {
-        to: to.clone(),
-        options: options.clone(),
-    })?;
-    value.extend_from_slice(body);
+/// A message of the outbox as it is stored: [`PAGED`], its page, its [`Record`], its body.
+pub(crate) fn record(entry: &Entry) -> Result<Vec<u8>, StorageError> {
+    let record = Record {
+        to: entry.to.clone(),
+        options: entry.options.clone(),
+    };
+    let mut value = encode(&(PAGED, entry.page, record))?;
+    value.extend_from_slice(&entry.body);
     Ok(value)
 }
 
@@ -288,15 +337,31 @@ pub(crate) fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, StorageErro
     postcard::from_bytes(value).map_err(failed)
 }
 
-/// Reads what [`record`] made.
+/// Reads what [`record`] made, or an earlier version of it. A message of an earlier version belongs to
+/// page 0: it may have been submitted before the logbook was begun.
 pub(crate) fn entry(seq: u64, value: &[u8]) -> Result<Entry, StorageError> {
+    let (page, value) = match value.split_first() {
+        Some((&PAGED, rest)) => postcard::take_from_bytes(rest).map_err(failed)?,
+        _ => (0, value),
+    };
     let (record, body): (Record, &[u8]) = postcard::take_from_bytes(value).map_err(failed)?;
     Ok(Entry {
         seq,
+        page,
         to: record.to,
         options: record.options,
         body: Bytes::copy_from_slice(body),
     })
+}
+
+/// A message of an earlier version, written by this one and taken back to that version.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn as_it_was(read: &[u8], mut written: Vec<u8>) -> Vec<u8> {
+    if read.first() != Some(&PAGED) {
+        // Its mark, and page 0.
+        written.drain(..2);
+    }
+    written
 }
 
 fn open_file(directory: &Path) -> Result<Database, ConnectError> {
@@ -367,6 +432,8 @@ impl Storage {
 
 #[cfg(test)]
 mod tests {
+    use holdfast_protocol::time::Time;
+
     use super::*;
 
     fn origin(owner: &str, number: u64) -> Origin {
@@ -381,10 +448,10 @@ mod tests {
         let changes = storage.begin().unwrap();
         let to = "alice/phone".parse().unwrap();
         let seqs = bodies.iter().map(|size| {
-            let body = vec![7; *size];
-            changes.append(Lane::Message, &to, &Options::default(), &body)
+            let (options, body) = (Options::default(), Bytes::from(vec![7; *size]));
+            changes.append(Lane::Message, 3, Recipient::clone(&to), options, body)
         });
-        let seqs = seqs.collect::<Result<_, _>>().unwrap();
+        let seqs = seqs.map(|entry| entry.unwrap().seq).collect();
         changes.commit(Durability::Immediate).unwrap();
         seqs
     }
@@ -412,7 +479,17 @@ mod tests {
                 lane: Lane::Bulk,
             },
             seq: 9,
+            made_ms: 1000,
         };
+        let gone = Mark {
+            source: Source {
+                epoch: 4,
+                ..mark.source.clone()
+            },
+            ..mark
+        };
+        let mut logbook = Logbook::default();
+        logbook.welcomed(Time::ZERO, 1_767_225_600_000);
         let relays = vec![RelayAddress {
             name: "r1".parse().unwrap(),
             addresses: vec!["192.0.2.1:1".parse().unwrap()],
@@ -423,6 +500,9 @@ mod tests {
             assert_eq!(append(&storage, &[1, 1]), [1, 2]);
             let changes = storage.begin().unwrap();
             changes.mark(&mark).unwrap();
+            changes.mark(&gone).unwrap();
+            changes.unmark(&gone.source).unwrap();
+            changes.log(&logbook).unwrap();
             changes.remember(&relays).unwrap();
             changes.forget(Lane::Message, 1).unwrap();
             changes.commit(Durability::Immediate).unwrap();
@@ -433,7 +513,75 @@ mod tests {
         assert_eq!(restored.tails, [2, 0]);
         assert_eq!(restored.marks, [mark]);
         assert_eq!(restored.relays, relays);
+        assert_eq!(restored.logbook.page(), 1);
         assert_eq!(load(&storage, 0), (vec![2], 2));
+    }
+
+    /// A file as it was written before there were pages and dates.
+    #[test]
+    fn a_file_of_an_earlier_version_is_read_and_brought_up_to_date() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = Source {
+            sender: holdfast_protocol::id::Sender::Device("alice/pc".parse().unwrap()),
+            epoch: 3,
+            lane: Lane::Message,
+        };
+        for (number, to) in (1..).zip(["alice", "alice/phone"]) {
+            let database = Database::create(dir.path().join(FILE)).unwrap();
+            let writing = database.begin_write().unwrap();
+            let record = Record {
+                to: to.parse().unwrap(),
+                options: Options::default(),
+            };
+            let mut value = encode(&record).unwrap();
+            value.extend_from_slice(b"body");
+            let mut outbox = writing.open_table(OUTBOX).unwrap();
+            outbox.insert((0, number), value.as_slice()).unwrap();
+            let mut tails = writing.open_table(TAILS).unwrap();
+            tails.insert(0, number).unwrap();
+            let mut marks = writing.open_table(UNDATED_MARKS).unwrap();
+            let key = encode(&source).unwrap();
+            marks.insert(key.as_slice(), 9).unwrap();
+            drop((outbox, tails, marks));
+            writing.commit().unwrap();
+        }
+        for _ in 0..2 {
+            let (storage, _, restored) =
+                Storage::open(Some(dir.path()), &origin("a/b", 1)).unwrap();
+            let mark = Mark {
+                source: source.clone(),
+                seq: 9,
+                made_ms: 0,
+            };
+            assert_eq!(restored.marks, [mark]);
+            assert_eq!(restored.logbook, Logbook::default());
+            let load = Load {
+                lane: Lane::Message,
+                after: 0,
+                session: 1,
+            };
+            let entries = storage.load(load).unwrap().entries;
+            let read = entries
+                .iter()
+                .map(|entry| (entry.to.to_string(), entry.page, &entry.body[..]));
+            let expected = [
+                ("alice".to_owned(), 0, &b"body"[..]),
+                ("alice/phone".to_owned(), 0, &b"body"[..]),
+            ];
+            assert_eq!(read.collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
+    fn a_message_is_read_with_its_page() {
+        let (storage, ..) = Storage::open(None, &origin("a/b", 1)).unwrap();
+        append(&storage, &[1]);
+        let load = Load {
+            lane: Lane::Message,
+            after: 0,
+            session: 1,
+        };
+        assert_eq!(storage.load(load).unwrap().entries[0].page, 3);
     }
 
     #[test]
@@ -453,9 +601,8 @@ mod tests {
         let (storage, ..) = Storage::open(None, &origin("a/b", 1)).unwrap();
         let changes = storage.begin().unwrap();
         let to = "alice".parse().unwrap();
-        changes
-            .append(Lane::Message, &to, &Options::default(), b"lost")
-            .unwrap();
+        let (options, body) = (Options::default(), Bytes::from_static(b"lost"));
+        changes.append(Lane::Message, 1, to, options, body).unwrap();
         drop(changes);
         assert_eq!(load(&storage, 0), (vec![], 0));
         assert_eq!(append(&storage, &[1]), [1]);

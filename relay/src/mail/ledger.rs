@@ -7,9 +7,10 @@
 //! What became of a message is known exactly for those that wait, and for all that this run has
 //! accepted: one that waits no more was delivered, unless it is noted here that it was not.
 //!
-//! A number is forgotten when nothing has come from its source for [`SOURCE_MEMORY`]. A client is to
-//! give up a message after [`MAX_RETRY_AGE`](holdfast_protocol::limits::MAX_RETRY_AGE), which is a month
-//! less; and a device that was shown one that comes even later knows it by its own mark.
+//! A number is forgotten when nothing has come from its source for [`SOURCE_MEMORY`]. A client
+//! gives up a message after [`MAX_RETRY_AGE`](holdfast_protocol::limits::MAX_RETRY_AGE), which is a month
+//! less; and a device that was shown one that comes even later knows it by its own mark, which it keeps
+//! until none can come any more.
 
 use std::collections::BTreeMap;
 

@@ -6,11 +6,14 @@ use holdfast_protocol::{
     client::{Event, NotNow},
     id::Lane,
     message::{Deliver, GoAway, Outcome, Receipt, Refusal, Submit},
+    time::Time,
 };
 
 use super::{
     allowing::{Allowing, Change},
+    engine::Restored,
     inbox::{Inbox, Mark, Source},
+    logbook::Logbook,
     outbox::{Entry, Loaded, Outbox},
     session::Session,
     signal::{Job, Output, Outputs},
@@ -22,16 +25,21 @@ pub(crate) struct Desk {
     outbox: Outbox,
     inbox: Inbox,
     allowing: Allowing,
+    logbook: Logbook,
+    /// The session's first page, until it is on the disk.
+    beginning: Option<u64>,
     /// The app waits until these are remembered as done.
     waiting: Vec<(Source, u64)>,
 }
 
 impl Desk {
-    pub(crate) fn new(tails: [u64; 2], marks: Vec<Mark>) -> Self {
+    pub(crate) fn new(restored: Restored) -> Self {
         Self {
-            outbox: Outbox::new(tails),
-            inbox: Inbox::new(marks),
+            outbox: Outbox::new(restored.tails),
+            inbox: Inbox::new(restored.marks),
             allowing: Allowing::default(),
+            logbook: restored.logbook,
+            beginning: None,
             waiting: Vec::new(),
         }
     }
@@ -104,26 +112,43 @@ impl Desk {
         None
     }
 
-    /// A session has begun.
-    pub(crate) fn begin_session(&mut self) {
-        self.outbox.begin_session();
-        self.inbox.begin_session();
+    /// A session has begun, with a relay whose clock shows this. Nothing is submitted before its page
+    /// is on the disk.
+    pub(crate) fn begin_session(&mut self, now: Time, time_ms: u64, outputs: &mut Outputs) {
+        self.logbook.welcomed(now, time_ms);
+        self.beginning = Some(self.logbook.page());
+        outputs.push_back(Output::Store(Job::Begin(self.logbook.clone())));
+        let outdated = self.inbox.begin_session(self.logbook.aged_ms()).into_iter();
+        outputs.extend(outdated.map(|source| Output::Store(Job::Unmark(source))));
         self.allowing.begin_session();
     }
 
+    /// A page is on the disk.
+    pub(crate) fn begun(&mut self, page: u64) {
+        if self.beginning.take_if(|awaited| *awaited == page).is_some() {
+            self.outbox.begin_session(page);
+        }
+    }
+
     /// The session has ended.
-    pub(crate) fn end_session(&mut self) {
+    pub(crate) fn end_session(&mut self, outputs: &mut Outputs) {
+        self.beginning = None;
         self.outbox.end_session();
+        outputs.push_back(Output::Store(Job::Pause));
     }
 
     /// Hands the session what it can take.
-    pub(crate) fn serve(&mut self, session: &mut Session, outputs: &mut Outputs) {
+    pub(crate) fn serve(&mut self, session: &mut Session, now: Time, outputs: &mut Outputs) {
+        if self.logbook.tick(now) {
+            self.inbox.set_now(self.logbook.aged_ms());
+            outputs.push_back(Output::Store(Job::Begin(self.logbook.clone())));
+        }
         self.acknowledge(session);
         for change in self.allowing.unsent() {
             session.allow(change.tag, change.account, change.allowed);
         }
         for lane in Lane::ALL {
-            self.submit(lane, session, outputs);
+            self.submit(lane, session, now, outputs);
             if let Some(load) = self.outbox.load(lane) {
                 outputs.push_back(Output::Store(Job::Load(load)));
             }
@@ -137,8 +162,13 @@ impl Desk {
         }
     }
 
-    fn submit(&mut self, lane: Lane, session: &mut Session, outputs: &mut Outputs) {
+    fn submit(&mut self, lane: Lane, session: &mut Session, now: Time, outputs: &mut Outputs) {
         while let Some(entry) = self.outbox.front(lane) {
+            let again = self.outbox.may_repeat(lane, entry);
+            if again && self.logbook.is_too_old(entry.page, now) {
+                self.give_up(lane, outputs);
+                continue;
+            }
             if lane == Lane::Bulk && !session.has_bulk_room() {
                 return;
             }
@@ -146,13 +176,22 @@ impl Desk {
                 seq: entry.seq,
                 to: entry.to.clone(),
                 options: entry.options.clone(),
-                again: self.outbox.may_repeat(lane, entry.seq),
+                again,
             };
             match session.submit(submit, entry.body.clone()) {
                 Ok(()) => self.outbox.submitted(lane),
                 Err(NotNow::TooLarge { .. }) => self.refuse(lane, Refusal::TooLarge, outputs),
                 Err(NotNow::WindowFull | NotNow::NotAttached) => return,
             }
+        }
+    }
+
+    /// The relays may have forgotten that they have the message. Numbers may be skipped, so those
+    /// behind it go on.
+    fn give_up(&mut self, lane: Lane, outputs: &mut Outputs) {
+        if let Some(Entry { seq, .. }) = self.outbox.pop(lane) {
+            outputs.push_back(Output::GivenUp { lane, seq });
+            outputs.push_back(Output::Store(Job::Forget { lane, seq }));
         }
     }
 

@@ -27,6 +27,7 @@ use super::{
     failure::Failure,
     inbox::Mark,
     itinerary::{Itinerary, Stop},
+    logbook::Logbook,
     search::{Errand, Search, Superseded},
     session::Session,
     signal::{Input, Job, Output, Outputs},
@@ -56,6 +57,8 @@ pub struct Restored {
     pub tails: [u64; 2],
     /// How far the app has come with each source.
     pub marks: Vec<Mark>,
+    /// The account of time.
+    pub logbook: Logbook,
     /// The relays of the last allocation.
     pub relays: Vec<RelayAddress>,
 }
@@ -113,12 +116,13 @@ pub struct Engine {
 
 impl Engine {
     /// A client that begins to look for a relay.
-    pub fn new(config: EngineConfig, restored: Restored, now: Time) -> Self {
-        let itinerary = Itinerary::new(config.allocators, restored.relays);
+    pub fn new(config: EngineConfig, mut restored: Restored, now: Time) -> Self {
+        let relays = mem::take(&mut restored.relays);
+        let itinerary = Itinerary::new(config.allocators, relays);
         let mut engine = Self {
             config: config.session,
             search: Search::new(itinerary, Backoff::new(config.retry, config.seed)),
-            desk: Desk::new(restored.tails, restored.marks),
+            desk: Desk::new(restored),
             phase: Phase::Parked,
             outputs: Outputs::new(),
         };
@@ -140,6 +144,7 @@ impl Engine {
             Input::Appended { lane, entry } => self.desk.appended(lane, entry),
             Input::Loaded(loaded) => self.desk.loaded(loaded),
             Input::Marked(mark) => self.desk.marked(&mark, &mut self.outputs),
+            Input::Begun { page } => self.desk.begun(page),
             Input::Done { source, seq } => self.desk.done(source, seq, &mut self.outputs),
             Input::Dropped { source, seq } => {
                 self.desk.dropped(&source, seq, &mut self.outputs);
@@ -242,13 +247,14 @@ impl Engine {
     }
 
     /// The session has begun.
-    fn welcomed(&mut self, welcome: Welcome) {
+    fn welcomed(&mut self, now: Time, welcome: Welcome) {
         let Phase::Greeting { stop, session } = mem::replace(&mut self.phase, Phase::Parked) else {
             return;
         };
         let relay = stop.relay;
         self.search.attached(&relay);
-        self.desk.begin_session();
+        let time_ms = welcome.time_ms;
+        self.desk.begin_session(now, time_ms, &mut self.outputs);
         self.outputs.push_back(Output::Welcomed(welcome));
         let state = State::Attached {
             relay: relay.clone(),
@@ -265,7 +271,7 @@ impl Engine {
                 self.failed(now, Failure::from_ending(&who, ending));
             }
             Phase::Serving { relay, session } => {
-                self.desk.end_session();
+                self.desk.end_session(&mut self.outputs);
                 let done = self.search.lost(&relay, ending, session.age(now));
                 self.seek_unless(done, now);
             }
@@ -326,7 +332,7 @@ impl Engine {
     fn end_session(&mut self) -> Option<Session> {
         match mem::replace(&mut self.phase, Phase::Parked) {
             Phase::Serving { session, .. } => {
-                self.desk.end_session();
+                self.desk.end_session(&mut self.outputs);
                 return Some(session);
             }
             Phase::Leaving { session, .. } => return Some(session),
@@ -409,7 +415,7 @@ impl Engine {
     fn converse(&mut self, now: Time) {
         loop {
             if let Phase::Serving { session, .. } = &mut self.phase {
-                self.desk.serve(session, &mut self.outputs);
+                self.desk.serve(session, now, &mut self.outputs);
             }
             if !self.carry_out(now) {
                 return;
@@ -439,7 +445,7 @@ impl Engine {
 
     fn hear(&mut self, event: Event, now: Time) {
         match (&self.phase, event) {
-            (Phase::Greeting { .. }, Event::Welcomed(welcome)) => self.welcomed(welcome),
+            (Phase::Greeting { .. }, Event::Welcomed(welcome)) => self.welcomed(now, welcome),
             (Phase::Serving { .. }, event) => {
                 if let Some(go_away) = self.desk.hear(event, &mut self.outputs) {
                     self.sent_away(&go_away.successors, now);

@@ -4,7 +4,8 @@
 //! Two orders meet here. A *mark* says how far the app has come with one source (a sender's outbox,
 //! one lane): whatever lies at or below it is never shown again. A *place* is where a message lies in
 //! this session's mailbox lane: the acknowledgement names the highest place below which everything
-//! is done. Marks outlive the session and the process, places do not outlive the session.
+//! is done. Marks outlive the session and the process, places do not outlive the session. A mark is
+//! forgotten when nothing that it covers can come any more, [`MARK_MEMORY`] after it was made.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,6 +14,8 @@ use holdfast_protocol::{
     message::Ack,
 };
 use serde::{Deserialize, Serialize};
+
+use super::logbook::MARK_MEMORY;
 
 /// Where messages come from in one order: a sender's outbox, and one of its lanes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -32,6 +35,8 @@ pub struct Mark {
     pub source: Source,
     /// The number.
     pub seq: u64,
+    /// When it was made, by the [logbook](super::logbook)'s count of plausible steps: milliseconds.
+    pub made_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +63,8 @@ struct Line {
     mark: u64,
     /// On disk, or on its way there.
     asked: u64,
+    /// When that was made, as in [`Mark::made_ms`].
+    made_ms: u64,
     /// What was shown and lies above the mark.
     items: BTreeMap<u64, Item>,
 }
@@ -88,6 +95,13 @@ impl Line {
         self.items
             .retain(|seq, item| item.here || item.hold != Hold::Dropped || *seq > newest);
     }
+
+    /// Whether no copy of what the mark covers can come any more, and the app has nothing of it.
+    fn is_outdated(&self, now_ms: u64) -> bool {
+        let memory = MARK_MEMORY.as_millis();
+        let is_old = u128::from(now_ms.saturating_sub(self.made_ms)) > memory;
+        is_old && self.items.is_empty() && self.asked == self.mark
+    }
 }
 
 #[derive(Debug)]
@@ -102,32 +116,48 @@ pub(crate) struct Inbox {
     lines: HashMap<Source, Line>,
     places: [BTreeMap<u64, Place>; 2],
     due: Vec<Mark>,
+    /// As in [`Mark::made_ms`].
+    now_ms: u64,
 }
 
 impl Inbox {
     /// With the marks from the disk.
     pub(crate) fn new(marks: Vec<Mark>) -> Self {
-        let lines = marks.into_iter().map(|Mark { source, seq }| {
+        let lines = marks.into_iter().map(|mark| {
             let line = Line {
-                mark: seq,
-                asked: seq,
+                mark: mark.seq,
+                asked: mark.seq,
+                made_ms: mark.made_ms,
                 items: BTreeMap::new(),
             };
-            (source, line)
+            (mark.source, line)
         });
         Self {
             lines: lines.collect(),
             places: Default::default(),
             due: Vec::new(),
+            now_ms: 0,
         }
     }
 
-    /// A session has begun: the relay delivers again what was not acknowledged.
-    pub(crate) fn begin_session(&mut self) {
+    /// A session has begun: the relay delivers again what was not acknowledged. Forgets sources of
+    /// which no copy can come any more, and tells which. Nothing is in its place yet, so none is
+    /// needed for an acknowledgement.
+    pub(crate) fn begin_session(&mut self, now_ms: u64) -> Vec<Source> {
+        self.set_now(now_ms);
         self.places = Default::default();
         for item in self.lines.values_mut().flat_map(|l| l.items.values_mut()) {
             item.here = false;
         }
+        let outdated = self.lines.extract_if(|_, line| line.is_outdated(now_ms));
+        let mut sources: Vec<Source> = outdated.map(|(source, _)| source).collect();
+        sources.sort_unstable();
+        sources
+    }
+
+    /// Marks are made at this time from now on.
+    pub(crate) fn set_now(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
     }
 
     /// A message has come. Says whether the app is to see it.
@@ -225,9 +255,16 @@ impl Inbox {
 
     fn advance(&mut self, source: &Source) {
         let line = self.lines.get_mut(source);
-        if let Some(seq) = line.and_then(Line::advance) {
-            let source = source.clone();
-            self.due.push(Mark { source, seq });
+        let Some(line) = line else {
+            return;
+        };
+        if let Some(seq) = line.advance() {
+            line.made_ms = self.now_ms;
+            self.due.push(Mark {
+                source: source.clone(),
+                seq,
+                made_ms: self.now_ms,
+            });
         }
     }
 }
@@ -304,6 +341,7 @@ mod tests {
         let mark = Mark {
             source: pc(),
             seq: 5,
+            made_ms: 0,
         };
         let mut inbox = Inbox::new(vec![mark]);
         assert!(!inbox.arrived(100, pc(), 5));
@@ -314,7 +352,7 @@ mod tests {
     fn a_message_in_the_apps_hands_takes_the_new_sessions_place() {
         let mut inbox = Inbox::new(Vec::new());
         assert!(inbox.arrived(100, pc(), 1));
-        inbox.begin_session();
+        inbox.begin_session(0);
         assert!(!inbox.arrived(200, pc(), 1));
         inbox.done(&pc(), 1);
         write_marks(&mut inbox);
@@ -332,7 +370,7 @@ mod tests {
             (write_marks(&mut inbox), acks(&mut inbox)),
             (vec![], vec![])
         );
-        inbox.begin_session();
+        inbox.begin_session(0);
         assert!(inbox.arrived(100, pc(), 1), "shown again");
         assert!(!inbox.arrived(101, pc(), 2), "already done");
         inbox.done(&pc(), 1);
@@ -344,7 +382,7 @@ mod tests {
     fn a_dropped_message_that_comes_no_more_does_not_hold_up_the_rest() {
         let mut inbox = Inbox::new(Vec::new());
         inbox.arrived(100, pc(), 1);
-        inbox.begin_session();
+        inbox.begin_session(0);
         inbox.arrived(101, pc(), 2);
         assert!(!inbox.done(&pc(), 2), "the app still has the first");
         inbox.dropped(&pc(), 1);
@@ -364,10 +402,51 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_is_forgotten_after_425_days_and_not_while_the_app_holds_something_of_its_source() {
+        const DAY: u64 = 24 * 3600 * 1000;
+        let tablet = source("alice/tablet");
+        let mark = |source: Source| Mark {
+            source,
+            seq: 5,
+            made_ms: DAY,
+        };
+        let mut inbox = Inbox::new(vec![mark(pc()), mark(tablet.clone())]);
+        assert_eq!(inbox.begin_session(426 * DAY), [], "not after 425 days");
+        assert!(inbox.arrived(100, tablet.clone(), 6));
+        assert!(!inbox.arrived(101, pc(), 5), "it is known still");
+        assert_eq!(inbox.begin_session(426 * DAY + 1), [pc()]);
+        assert!(inbox.arrived(200, pc(), 5), "nobody knows it any more");
+        inbox.done(&tablet, 6);
+        let due = inbox.take_due();
+        assert_eq!(due[0].made_ms, 426 * DAY + 1, "its memory begins anew");
+        due.iter().for_each(|mark| inbox.marked(mark));
+        assert_eq!(inbox.begin_session(851 * DAY), [], "and lasts as long");
+        assert_eq!(inbox.begin_session(852 * DAY), [tablet]);
+    }
+
+    /// The other source holds up the acknowledgement; its place is kept by its line.
+    #[test]
+    fn a_mark_that_an_acknowledgement_waits_for_is_not_forgotten() {
+        let mark = Mark {
+            source: pc(),
+            seq: 5,
+            made_ms: 0,
+        };
+        let mut inbox = Inbox::new(vec![mark]);
+        inbox.arrived(100, source("alice/tablet"), 1);
+        assert!(!inbox.arrived(101, pc(), 5));
+        inbox.set_now(500 * 24 * 3600 * 1000);
+        inbox.done(&source("alice/tablet"), 1);
+        write_marks(&mut inbox);
+        assert_eq!(acks(&mut inbox), [101]);
+    }
+
+    #[test]
     fn lanes_and_epochs_have_orders_of_their_own() {
         let mut inbox = Inbox::new(vec![Mark {
             source: pc(),
             seq: 5,
+            made_ms: 0,
         }]);
         let bulk = Source {
             lane: Lane::Bulk,
@@ -427,13 +506,14 @@ mod tests {
                         next -= before - mailbox.0.len();
                     }
                     _ if index.index(2) == 0 => {
-                        inbox.begin_session();
+                        inbox.begin_session(0);
                         next = 0;
                     }
                     _ => {
                         let marks = disk.iter().map(|(source, seq)| Mark {
                             source: source.clone(),
                             seq: *seq,
+                            made_ms: 0,
                         });
                         inbox = Inbox::new(marks.collect());
                         open.clear();

@@ -11,6 +11,9 @@
 //!
 //! A new session puts the cursor back to the start: every unanswered message is submitted again,
 //! oldest first. A message that asked for news of its end stays on disk until the end has come.
+//!
+//! Each message bears the number of the first [page](super::logbook) under which it may be submitted.
+//! By that number it is known across restarts what was never submitted before.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -29,6 +32,8 @@ pub const READY_BYTES: usize = 1024 * 1024;
 pub struct Entry {
     /// Its number in its lane.
     pub seq: u64,
+    /// The first page under which it may be submitted.
+    pub page: u64,
     /// For whom it is.
     pub to: Recipient,
     /// What it asks for besides delivery.
@@ -97,6 +102,8 @@ pub(crate) struct Outbox {
     lanes: [Queue; 2],
     session: u64,
     attached: bool,
+    /// The page with which the session began.
+    page: u64,
 }
 
 impl Outbox {
@@ -111,13 +118,15 @@ impl Outbox {
             lanes,
             session: 0,
             attached: false,
+            page: 0,
         }
     }
 
-    /// A session has begun: everything from the start.
-    pub(crate) fn begin_session(&mut self) {
+    /// A session has begun under this page, which is on the disk: everything from the start.
+    pub(crate) fn begin_session(&mut self, page: u64) {
         self.end_session();
         self.attached = true;
+        self.page = page;
     }
 
     /// The session has ended: nothing is kept in memory.
@@ -173,8 +182,8 @@ impl Outbox {
     }
 
     /// Whether a message may have been submitted before, by this process or an earlier one.
-    pub(crate) fn may_repeat(&self, lane: Lane, seq: u64) -> bool {
-        seq <= self.lanes[lane as usize].submitted
+    pub(crate) fn may_repeat(&self, lane: Lane, entry: &Entry) -> bool {
+        entry.page < self.page && entry.seq <= self.lanes[lane as usize].submitted
     }
 
     /// The message in front was submitted, and awaits an answer.
@@ -220,6 +229,7 @@ mod tests {
     fn entry(seq: u64, size: usize, notify: bool) -> Entry {
         Entry {
             seq,
+            page: 1,
             to: "alice/phone".parse().unwrap(),
             options: Options {
                 notify,
@@ -254,7 +264,7 @@ mod tests {
     #[test]
     fn what_is_sent_while_attached_is_not_read_back() {
         let mut outbox = Outbox::new([0, 0]);
-        outbox.begin_session();
+        outbox.begin_session(1);
         for seq in 1..=3 {
             outbox.appended(LANE, entry(seq, 10, false));
             assert_eq!(outbox.load(LANE), None);
@@ -269,36 +279,49 @@ mod tests {
         outbox.appended(LANE, entry(1, 10, false));
         assert_eq!(outbox.front(LANE), None);
         assert_eq!(outbox.load(LANE), None);
-        outbox.begin_session();
+        outbox.begin_session(1);
         assert_eq!(outbox.load(LANE).unwrap().after, 0);
     }
 
     #[test]
     fn what_an_earlier_session_or_process_may_have_submitted_is_said_to_be_repeated() {
-        let mut outbox = Outbox::new([1, 0]);
-        outbox.appended(LANE, entry(2, 10, false));
-        outbox.begin_session();
-        assert!(outbox.may_repeat(LANE, 1), "it was there at the start");
-        assert!(!outbox.may_repeat(LANE, 2));
+        let of_page = |seq, page| Entry {
+            page,
+            ..entry(seq, 10, false)
+        };
+        let mut outbox = Outbox::new([2, 0]);
+        outbox.appended(LANE, of_page(3, 5));
+        outbox.begin_session(5);
+        assert!(
+            outbox.may_repeat(LANE, &of_page(1, 4)),
+            "an earlier process"
+        );
+        assert!(
+            !outbox.may_repeat(LANE, &of_page(2, 5)),
+            "it has waited for this session, in an earlier process"
+        );
+        assert!(!outbox.may_repeat(LANE, &of_page(3, 5)));
         let load = outbox.load(LANE).unwrap();
         outbox.loaded(Loaded {
             load,
-            entries: vec![entry(1, 10, false), entry(2, 10, false)],
-            through: 2,
+            entries: vec![of_page(1, 4), of_page(2, 5), of_page(3, 5)],
+            through: 3,
         });
-        outbox.submitted(LANE);
-        outbox.submitted(LANE);
-        outbox.begin_session();
-        outbox.appended(LANE, entry(3, 10, false));
-        assert!(outbox.may_repeat(LANE, 2));
-        assert!(!outbox.may_repeat(LANE, 3));
-        assert!(!outbox.may_repeat(Lane::Bulk, 1));
+        (1..=3).for_each(|_| outbox.submitted(LANE));
+        outbox.appended(LANE, of_page(4, 5));
+        outbox.begin_session(6);
+        assert!(outbox.may_repeat(LANE, &of_page(3, 5)));
+        assert!(
+            !outbox.may_repeat(LANE, &of_page(4, 5)),
+            "it was not submitted before that session ended"
+        );
+        assert!(!outbox.may_repeat(Lane::Bulk, &of_page(1, 5)));
     }
 
     #[test]
     fn memory_holds_a_megabyte_or_one_message() {
         let mut outbox = Outbox::new([0, 0]);
-        outbox.begin_session();
+        outbox.begin_session(1);
         outbox.appended(Lane::Bulk, entry(1, 2 * READY_BYTES, false));
         outbox.appended(Lane::Bulk, entry(2, 20_000, false));
         assert_eq!(outbox.front(Lane::Bulk).unwrap().seq, 1);
@@ -314,9 +337,9 @@ mod tests {
     #[test]
     fn an_answer_to_an_earlier_sessions_read_is_worth_nothing() {
         let mut outbox = Outbox::new([1, 0]);
-        outbox.begin_session();
+        outbox.begin_session(1);
         let load = outbox.load(LANE).unwrap();
-        outbox.begin_session();
+        outbox.begin_session(1);
         outbox.loaded(Loaded {
             load,
             entries: vec![entry(1, 1, false)],
@@ -329,7 +352,7 @@ mod tests {
     #[test]
     fn a_message_with_notify_stays_until_its_end() {
         let mut outbox = Outbox::new([0, 0]);
-        outbox.begin_session();
+        outbox.begin_session(1);
         for seq in 1..=2 {
             outbox.appended(LANE, entry(seq, 1, seq == 1));
             outbox.submitted(LANE);
@@ -360,7 +383,7 @@ mod tests {
                         next_seq += 1;
                     }
                     1 => {
-                        outbox.begin_session();
+                        outbox.begin_session(1);
                         session = Some((Vec::new(), disk.0.keys().copied().collect()));
                     }
                     2 => pending = outbox.load(LANE).or(pending),

@@ -17,6 +17,7 @@ use super::{
     failure::Failure,
     inbox::{Mark, Source},
     itinerary::Stop,
+    logbook::Logbook,
     outbox::{Entry, Load, Loaded},
 };
 use crate::State;
@@ -51,6 +52,11 @@ pub enum Input {
     Loaded(Loaded),
     /// What [`Job::Mark`] asked for is durable.
     Marked(Mark),
+    /// The page of [`Job::Begin`] is durable.
+    Begun {
+        /// Its number.
+        page: u64,
+    },
     /// The storage failed; the client stops.
     StorageFailed(String),
     /// The storage is shut, and will say nothing more.
@@ -147,6 +153,14 @@ pub enum Output {
         /// Whether no other answer will come.
         last: bool,
     },
+    /// A message is not sent any more: it was submitted, had no last answer, and is too old to be
+    /// submitted again.
+    GivenUp {
+        /// Its lane.
+        lane: Lane,
+        /// Its number.
+        seq: u64,
+    },
     /// Where the client stands now.
     State(State),
     /// There is a session.
@@ -172,6 +186,14 @@ pub enum Job {
     },
     /// Write a mark: [`Input::Marked`], once it is durable.
     Mark(Mark),
+    /// Take out the mark of a source.
+    Unmark(Source),
+    /// Write the logbook: [`Input::Begun`], once it is durable. What is put into the outbox after
+    /// this bears the number of its last page.
+    Begin(Logbook),
+    /// There is no session: what is put into the outbox after this bears the number of the page after
+    /// the last one.
+    Pause,
     /// Remember where an allocator said to connect.
     Remember(Vec<RelayAddress>),
     /// Read from the outbox: [`Input::Loaded`].
@@ -181,8 +203,11 @@ pub enum Job {
 impl Job {
     /// Whether it must be on the disk at once. The removal of an answered message is not worth a sync
     /// of its own: if it is undone by a crash, the message is sent again, and the relay knows it by
-    /// its number.
+    /// its number. A mark whose removal is undone is removed again.
     pub fn is_urgent(&self) -> bool {
-        !matches!(self, Self::Forget { .. } | Self::Load(_))
+        match self {
+            Self::Mark(_) | Self::Begin(_) | Self::Remember(_) => true,
+            Self::Forget { .. } | Self::Unmark(_) | Self::Pause | Self::Load(_) => false,
+        }
     }
 }

@@ -577,5 +577,23 @@ fn kept() -> Vec<Vec<u8>> {
         what(1, plain((&sender, 9u64, Lane::Bulk))),
         what(2, plain(("alice/phone", 1u64, 2u64))),
         what(3, plain(relays)),
+        what(
+            0,
+            [
+                plain((2u8, 300u64, &submit.to, &submit.options)),
+                b"body".to_vec(),
+            ]
+            .concat(),
+        ),
+        what(
+            4,
+            plain((
+                9u64,
+                Some(9u64),
+                9u64,
+                9u64,
+                [(0u64, 0u64), (3, 5)].to_vec(),
+            )),
+        ),
     ]
 }

@@ -57,6 +57,10 @@ pub(crate) struct Device {
     pub(crate) armed: Option<(bool, Crash)>,
     /// Since when it has stood on its home's list.
     pub(crate) listed: Option<Time>,
+    /// How much more time has passed for it than for others: it was away for so long.
+    pub(crate) away: Duration,
+    /// What the relay of its session said of the time, and when.
+    told: Option<(u64, Time)>,
     /// From when on it surely is one of its account's devices.
     pub(crate) joined: Option<Time>,
 }
@@ -81,12 +85,20 @@ impl Device {
             notebook_at_work: false,
             armed: None,
             listed: None,
+            away: Duration::ZERO,
+            told: None,
             joined: None,
         }
     }
 
     pub(crate) fn is_up(&self) -> bool {
         self.engine.is_some()
+    }
+
+    /// What its relay's clock shows, as far as it can know.
+    pub(crate) fn relay_time(&self, now: Time) -> Option<Duration> {
+        let (told_ms, at) = self.told?;
+        Some(Duration::from_millis(told_ms) + now.since(at))
     }
 
     pub(crate) fn account(&self) -> Option<&Name> {
@@ -446,6 +458,7 @@ impl World {
                 self.note(Party::Device(d), Some(&id), text);
                 self.tell_device(d, Input::Marked(mark));
             }
+            News::Begun(page) => self.tell_device(d, Input::Begun { page }),
             News::Loaded(loaded) => self.tell_device(d, Input::Loaded(loaded)),
         }
     }
@@ -486,6 +499,14 @@ impl World {
                     devices[d].notebook.mark(source) >= seq
                 });
             }
+            Output::GivenUp { lane, seq } => {
+                let id = self.devices[d].id(lane, seq);
+                self.note(Party::Device(d), Some(&id), || "gives it up".to_owned());
+                let relay_time = self.devices[d].relay_time(now);
+                let clocks_are_right = self.relays.iter().all(|relay| !relay.has_jumped());
+                self.judge.given_up(&id, relay_time, clocks_are_right);
+            }
+            Output::Welcomed(welcome) => self.devices[d].told = Some((welcome.time_ms, now)),
             Output::State(state) => {
                 let attached = matches!(state, State::Attached { .. });
                 self.devices[d].attached = attached.then_some(now);

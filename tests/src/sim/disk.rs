@@ -241,6 +241,9 @@ impl Platter {
     /// What a bug loses of what was there.
     fn forget(&mut self) {
         match self.planted {
+            Some(Planted::RefusalsForgotten) => {
+                self.synced.retain(|key, _| kind(key) != Some(b'x'));
+            }
             Some(Planted::PositionsRestart) => self.synced.retain(|key, _| key != b"\0boot"),
             Some(Planted::PinsForgotten) => self.synced.clear(),
             _ => {}

@@ -7,9 +7,12 @@ use super::{
     network::{ConnId, Weather},
     party::Party,
     schedule::Event,
-    station::Instant,
+    station::{Instant, Losing},
     world::World,
 };
+
+/// How long a device is away: longer than it may send again what it sent before.
+const AWAY: Duration = Duration::from_secs(70 * 24 * 3600);
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,8 +21,8 @@ pub(crate) enum Kind {
     RelayPowerCut,
     /// A relay dies at a certain step of its next commit.
     RelayMidCommit,
-    /// A relay dies at its first commit after a refusal, whose answer may be on its way still.
-    RelayMidRefusal,
+    /// A refusal is lost on its way, and soon after the home that gave it dies.
+    RefusalLost,
     RelayFrozen,
     RelayDrained,
     RelayClock,
@@ -42,6 +45,8 @@ pub(crate) enum Kind {
     Cut,
     Storm,
     Permission,
+    /// A device with unanswered mail dies, and comes back after 70 days.
+    DeviceAway,
 }
 
 impl Kind {
@@ -49,7 +54,7 @@ impl Kind {
         Self::RelayKilled,
         Self::RelayPowerCut,
         Self::RelayMidCommit,
-        Self::RelayMidRefusal,
+        Self::RefusalLost,
         Self::RelayFrozen,
         Self::RelayDrained,
         Self::RelayClock,
@@ -71,6 +76,7 @@ impl Kind {
         Self::Cut,
         Self::Storm,
         Self::Permission,
+        Self::DeviceAway,
     ];
 
     fn word(self) -> &'static str {
@@ -78,7 +84,7 @@ impl Kind {
             Self::RelayKilled => "relay-kill",
             Self::RelayPowerCut => "relay-power",
             Self::RelayMidCommit => "mid-commit",
-            Self::RelayMidRefusal => "mid-refusal",
+            Self::RefusalLost => "refusal-lost",
             Self::RelayFrozen => "relay-freeze",
             Self::RelayDrained => "drain",
             Self::RelayClock => "clock",
@@ -100,6 +106,7 @@ impl Kind {
             Self::Cut => "partition",
             Self::Storm => "storm",
             Self::Permission => "permission",
+            Self::DeviceAway => "away",
         }
     }
 }
@@ -119,6 +126,12 @@ pub(crate) enum Fault {
     Stop { relay: usize, life: u32 },
     /// A disk can be read again.
     Readable(usize),
+    /// After a refusal that was lost its home dies.
+    Unheard {
+        relay: usize,
+        conn: ConnId,
+        home: usize,
+    },
     /// The storm is over.
     Calm(u64),
 }
@@ -143,7 +156,7 @@ impl World {
             Kind::RelayKilled => self.kill_relay(r, Crash::Kill),
             Kind::RelayPowerCut => self.kill_relay(r, Crash::PowerCut),
             Kind::RelayMidCommit => self.arm(r),
-            Kind::RelayMidRefusal => self.arm_refusal(r),
+            Kind::RefusalLost => self.lose_next_refusal(r),
             Kind::RelayFrozen => self.freeze(Party::Relay(r), 30),
             Kind::RelayDrained => self.drain(r),
             Kind::RelayClock => self.jump(r),
@@ -165,6 +178,7 @@ impl World {
             Kind::Cut => self.cut_some(r, d),
             Kind::Storm => self.storm(),
             Kind::Permission => self.change_permission(d),
+            Kind::DeviceAway => self.send_away(),
         }
     }
 
@@ -196,9 +210,21 @@ impl World {
         self.relays[r].is_up()
     }
 
-    fn arm_refusal(&mut self, r: usize) -> bool {
-        self.relays[r].armed_at_refusal = true;
-        self.relays[r].is_up()
+    fn lose_next_refusal(&mut self, r: usize) -> bool {
+        let station = &mut self.relays[r];
+        if !station.is_up() || station.refusal != Losing::Nothing {
+            return false;
+        }
+        station.refusal = Losing::Next;
+        true
+    }
+
+    /// What was lost stays lost: a connection with a hole in it is of no use.
+    pub(crate) fn stop_losing(&mut self, r: usize) {
+        let losing = std::mem::replace(&mut self.relays[r].refusal, Losing::Nothing);
+        if let Losing::After(conn) = losing {
+            self.break_off(conn);
+        }
     }
 
     fn arm_device(&mut self, d: usize) -> bool {
@@ -286,6 +312,22 @@ impl World {
         self.crash_device(d, crash);
         self.restart_device_later(d);
         true
+    }
+
+    /// For the world it is gone for a moment; to the device its relays say that it was long.
+    fn send_away(&mut self) -> bool {
+        let waits = |d: &usize| {
+            let device = &self.devices[*d];
+            device.is_up() && device.notebook.unanswered().next().is_some()
+        };
+        let waiting: Vec<usize> = (0..self.devices.len()).filter(waits).collect();
+        if waiting.is_empty() {
+            return false;
+        }
+        let d = *self.fate.pick(&waiting);
+        self.devices[d].away += AWAY;
+        self.note(Party::Device(d), None, || format!("is away for {AWAY:?}"));
+        self.kill_device(d, Crash::Kill)
     }
 
     fn restart_device_later(&mut self, d: usize) {
@@ -402,6 +444,12 @@ impl World {
             Fault::Abort(r) => {
                 if self.has_failed(r) {
                     self.crash_relay(r, Crash::Kill);
+                }
+            }
+            Fault::Unheard { relay, conn, home } => {
+                if self.relays[relay].refusal == Losing::After(conn) {
+                    self.stop_losing(relay);
+                    self.crash_relay(home, Crash::Kill);
                 }
             }
             Fault::Stop { relay, life } => self.stop_relay(relay, life),

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use holdfast::core::{Entry, Source};
 use holdfast_protocol::{
     id::{MessageId, Name, Sender},
+    limits::MAX_RETRY_AGE,
     message::{Deliver, Outcome, Refusal},
     time::Time,
 };
@@ -21,6 +22,8 @@ const SLACK: Duration = Duration::from_secs(2);
 
 /// A delivery may be under way for so long to a device that is frozen, and come after its end.
 const UNDER_WAY: Duration = Duration::from_secs(120);
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A promise that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +53,8 @@ struct Record {
     /// In which life of its sender that was said.
     refused_in: Option<u32>,
     ended: bool,
+    /// What the sender's relay's clock showed when it was submitted first.
+    submitted: Option<Duration>,
     /// Its outbox is no more.
     orphan: bool,
 }
@@ -154,6 +159,7 @@ impl Judge {
             answered: self.now,
             refused_in: None,
             ended: false,
+            submitted: None,
             orphan: false,
         };
         // A number whose message did not reach the disk may be drawn again: nobody was told of it.
@@ -351,6 +357,45 @@ impl Judge {
         }
         if let Some(what) = wrong {
             self.breach(Some(id), what);
+        }
+    }
+
+    /// A message is submitted, at this time by the clock of the sender's relay.
+    pub(crate) fn submitted(&mut self, id: &MessageId, relay_time: Duration) {
+        let Some(record) = self.records.get_mut(id) else {
+            return;
+        };
+        let first = *record.submitted.get_or_insert(relay_time);
+        if relay_time.saturating_sub(first) > MAX_RETRY_AGE {
+            let days = (relay_time - first).as_secs() / DAY.as_secs();
+            self.breach(
+                Some(id),
+                format!("it is submitted again {days} days after the first time"),
+            );
+        }
+    }
+
+    /// The sender gives a message up, at this time by the clock of its relay.
+    pub(crate) fn given_up(
+        &mut self,
+        id: &MessageId,
+        relay_time: Option<Duration>,
+        clocks_are_right: bool,
+    ) {
+        let Some(record) = self.records.get_mut(id) else {
+            return self.breach(Some(id), "given up, and nobody has sent it".to_owned());
+        };
+        record.ended = true;
+        let age = relay_time
+            .zip(record.submitted)
+            .map(|(now, first)| now.saturating_sub(first));
+        // Messages of one day are given up together.
+        let is_old = age.is_some_and(|age| age + DAY >= MAX_RETRY_AGE);
+        if clocks_are_right && !is_old {
+            self.breach(
+                Some(id),
+                format!("given up too early, at an age of {age:?}"),
+            );
         }
     }
 

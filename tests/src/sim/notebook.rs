@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use holdfast::core::{Entry, Job, Load, Loaded, Mark, READY_BYTES, Restored, Source};
+use holdfast::core::{Entry, Job, Load, Loaded, Logbook, Mark, READY_BYTES, Restored, Source};
 use holdfast_protocol::{
     id::{Lane, Recipient},
     message::{Options, RelayAddress},
@@ -27,7 +27,8 @@ pub(crate) struct Draft {
 struct Pages {
     outbox: [BTreeMap<u64, Entry>; 2],
     tails: [u64; 2],
-    marks: BTreeMap<Source, u64>,
+    marks: BTreeMap<Source, Mark>,
+    logbook: Logbook,
     relays: Vec<RelayAddress>,
 }
 
@@ -36,6 +37,8 @@ enum Change {
     Append(Lane, Entry),
     Forget(Lane, u64),
     Mark(Mark),
+    Unmark(Source),
+    Begin(Logbook),
     Remember(Vec<RelayAddress>),
 }
 
@@ -47,7 +50,9 @@ impl Pages {
                 self.outbox[*lane as usize].insert(entry.seq, entry.clone());
             }
             Change::Forget(lane, seq) => drop(self.outbox[*lane as usize].remove(seq)),
-            Change::Mark(mark) => drop(self.marks.insert(mark.source.clone(), mark.seq)),
+            Change::Mark(mark) => drop(self.marks.insert(mark.source.clone(), mark.clone())),
+            Change::Unmark(source) => drop(self.marks.remove(source)),
+            Change::Begin(logbook) => self.logbook.clone_from(logbook),
             Change::Remember(relays) => self.relays.clone_from(relays),
         }
     }
@@ -68,6 +73,8 @@ pub(crate) enum News {
     Appended(Lane, Entry),
     /// A mark is durable.
     Marked(Mark),
+    /// A page of the logbook is durable.
+    Begun(u64),
     Loaded(Loaded),
 }
 
@@ -92,6 +99,9 @@ pub(crate) struct Notebook {
     news: Vec<News>,
     loads: Vec<Load>,
     next: Step,
+    /// The last page of the logbook, and whether its session lasts.
+    page: u64,
+    attached: bool,
     planted: Option<Planted>,
 }
 
@@ -108,19 +118,19 @@ impl Notebook {
             news: Vec::new(),
             loads: Vec::new(),
             next: Step::Write,
+            page: 0,
+            attached: false,
             planted,
         }
     }
 
     /// What a program that starts finds.
     pub(crate) fn restore(&mut self) -> Restored {
-        let marks = self.synced.marks.iter().map(|(source, seq)| Mark {
-            source: source.clone(),
-            seq: *seq,
-        });
+        (self.page, self.attached) = (self.synced.logbook.page(), false);
         Restored {
             tails: self.synced.tails,
-            marks: marks.collect(),
+            marks: self.synced.marks.values().cloned().collect(),
+            logbook: self.synced.logbook.clone(),
             relays: self.synced.relays.clone(),
         }
     }
@@ -148,7 +158,7 @@ impl Notebook {
 
     /// How far the app has come with a source, durably.
     pub(crate) fn mark(&self, source: &Source) -> u64 {
-        self.synced.marks.get(source).copied().unwrap_or_default()
+        self.synced.marks.get(source).map_or(0, |mark| mark.seq)
     }
 
     /// The messages that have no last answer.
@@ -239,6 +249,7 @@ impl Notebook {
                 tails[lane as usize] += 1;
                 let entry = Entry {
                     seq: tails[lane as usize],
+                    page: self.page + u64::from(!self.attached),
                     to: draft.to,
                     options: draft.options,
                     body: draft.body,
@@ -252,6 +263,16 @@ impl Notebook {
                 self.news.push(News::Marked(mark.clone()));
                 Some(Change::Mark(mark))
             }
+            Task::Do(Job::Unmark(source)) => Some(Change::Unmark(source)),
+            Task::Do(Job::Begin(logbook)) => {
+                (self.page, self.attached) = (logbook.page(), true);
+                self.news.push(News::Begun(self.page));
+                Some(Change::Begin(logbook))
+            }
+            Task::Do(Job::Pause) => {
+                self.attached = false;
+                None
+            }
             Task::Do(Job::Remember(relays)) => Some(Change::Remember(relays)),
             Task::Do(Job::Load(load)) => {
                 self.loads.push(load);
@@ -263,6 +284,14 @@ impl Notebook {
     fn read(&mut self) -> Vec<News> {
         let loads = std::mem::take(&mut self.loads).into_iter();
         loads.map(|load| News::Loaded(self.load(load))).collect()
+    }
+
+    fn read_entry(&self, entry: &Entry) -> Entry {
+        let mut entry = entry.clone();
+        if self.planted == Some(Planted::RetriesForEver) {
+            entry.page = u64::MAX;
+        }
+        entry
     }
 
     fn load(&self, load: Load) -> Loaded {
@@ -280,7 +309,7 @@ impl Notebook {
                 };
             }
             bytes += size;
-            entries.push(entry.clone());
+            entries.push(self.read_entry(entry));
         }
         Loaded {
             load,

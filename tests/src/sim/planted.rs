@@ -31,6 +31,8 @@ bugs! {
     PartialCommit = "partial-commit";
     /// The relay's store goes on answering after a failed sync.
     AnswerAfterFailure = "answer-after-failure";
+    /// A relay forgets at its start which messages it refused.
+    RefusalsForgotten = "refusals-forgotten";
     /// A relay counts its boots from the start again, and so its positions.
     PositionsRestart = "positions-restart";
     /// A relay's disk puts mail into the mailbox of another account.
@@ -65,6 +67,8 @@ bugs! {
     NumbersReset = "numbers-reset";
     /// A device says that a message is in its outbox before it is.
     SendBeforeSync = "send-before-sync";
+    /// A device forgets when it sent a message first, and sends it again for ever.
+    RetriesForEver = "retries-for-ever";
 }
 
 impl fmt::Display for Planted {

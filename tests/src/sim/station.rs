@@ -44,6 +44,16 @@ pub(crate) enum Instant {
     MidAnswer,
 }
 
+/// Which refusal of a relay's is lost on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Losing {
+    Nothing,
+    /// The next one.
+    Next,
+    /// It was one on this connection, and nothing more of the relay's arrives there.
+    After(ConnId),
+}
+
 /// A relay's machine.
 pub(crate) struct Station {
     pub(crate) name: Name,
@@ -59,8 +69,8 @@ pub(crate) struct Station {
     /// When it last jumped forward.
     pub(crate) jumped: Option<Time>,
     pub(crate) armed: Option<(Instant, Crash)>,
-    /// It is to be armed when it refuses something.
-    pub(crate) armed_at_refusal: bool,
+    /// Which refusal of its is lost.
+    pub(crate) refusal: Losing,
     /// Since when its disk takes nothing.
     pub(crate) failed_since: Option<Time>,
     is_ready: bool,
@@ -87,7 +97,7 @@ impl Station {
             wall_offset: 0,
             jumped: None,
             armed: None,
-            armed_at_refusal: false,
+            refusal: Losing::Nothing,
             failed_since: None,
             is_ready: false,
             conns: BTreeMap::new(),
@@ -103,6 +113,11 @@ impl Station {
 
     pub(crate) fn is_up(&self) -> bool {
         self.relay.is_some()
+    }
+
+    /// Whether its wall clock has ever jumped.
+    pub(crate) fn has_jumped(&self) -> bool {
+        self.jumped.is_some() || self.wall_offset != 0
     }
 
     /// Whether it takes connections.
@@ -162,7 +177,7 @@ impl World {
         let station = &mut self.relays[r];
         station.relay = None;
         station.armed = None;
-        station.armed_at_refusal = false;
+        station.refusal = Losing::Nothing;
         station.failed_since = None;
         station.is_ready = false;
         station.conns.clear();

@@ -5,12 +5,18 @@ use holdfast_protocol::{
     frame::{self, FrameReader, FrameType, Header, RawFrame},
     id::{Lane, MessageId},
     limits::{MAX_BULK_BODY, MAX_HEADER},
-    message::{Ack, Deliver, Gap, Outcome, Receipt, Refusal, Submit},
+    message::{Ack, Deliver, Gap, Outcome, Receipt, Refusal, Submit, Welcome},
     peer::{Pass, PeerDeliver},
 };
 
 use super::{
-    disk::Crash, network::ConnId, party::Party, planted::Planted, station::Instant, world::World,
+    faults::{Fault, Kind},
+    network::ConnId,
+    party::Party,
+    planted::Planted,
+    schedule::Event,
+    station::Losing,
+    world::World,
 };
 
 impl World {
@@ -20,7 +26,8 @@ impl World {
             self.planted,
             Some(Planted::ExpiredEarly | Planted::EdgeAnswers | Planted::ForgetOnSend)
         );
-        if !spoils && self.story.is_none() {
+        let watches = self.fleet.kinds.contains(&Kind::DeviceAway);
+        if !spoils && !watches && self.story.is_none() {
             return bytes;
         }
         let mut out = BytesMut::new();
@@ -33,6 +40,10 @@ impl World {
                 self.note(Party::Device(d), Some(&id), || {
                     format!("submits it on connection {conn}")
                 });
+                let now = self.now();
+                if let Some(relay_time) = self.devices[d].relay_time(now) {
+                    self.judge.submitted(&id, relay_time);
+                }
                 let spoiled = self.spoil_submit(d, conn, lane, submit, &body);
                 if let Some(submit) = spoiled {
                     put(&mut out, &submit, body);
@@ -76,8 +87,11 @@ impl World {
 
     /// What a relay sends, to a device or to another relay.
     pub(crate) fn tamper_down(&mut self, r: usize, conn: ConnId, bytes: Bytes) -> Bytes {
+        let bytes = self.shift_welcome(conn, bytes);
         self.watch_answers(r, conn, &bytes);
-        self.watch_refusals(r, &bytes);
+        if self.loses(r, conn, &bytes) {
+            return Bytes::new();
+        }
         let spoils = matches!(
             self.planted,
             Some(
@@ -96,6 +110,28 @@ impl World {
         let frames = self.spoil_frames(r, conn, frames);
         let mut out = BytesMut::new();
         frames.iter().for_each(|raw| put_raw(&mut out, raw));
+        out.freeze()
+    }
+
+    /// A device that was away is told the time that its relay would have come to.
+    fn shift_welcome(&self, conn: ConnId, bytes: Bytes) -> Bytes {
+        let away = match self.network.party(conn, 0) {
+            Some(Party::Device(d)) => self.devices[d].away,
+            _ => return bytes,
+        };
+        if away.is_zero() || bytes.first() != Some(&FrameType::Welcome.value()) {
+            return bytes;
+        }
+        let mut out = BytesMut::new();
+        for raw in frames(bytes) {
+            match raw.header::<Welcome>() {
+                Ok(mut welcome) if raw.kind == FrameType::Welcome => {
+                    welcome.time_ms += u64::try_from(away.as_millis()).unwrap_or_default();
+                    put(&mut out, &welcome, Bytes::new());
+                }
+                _ => put_raw(&mut out, &raw),
+            }
+        }
         out.freeze()
     }
 
@@ -122,20 +158,41 @@ impl World {
         }
     }
 
-    /// Lets a relay die soon after it refused something, if it is to.
-    fn watch_refusals(&mut self, r: usize, bytes: &Bytes) {
-        if !self.relays[r].armed_at_refusal {
-            return;
+    /// Loses a refusal on its way to a device, if one is to be lost, and whatever the relay says to it
+    /// after that; the recipient's home dies soon after. Says whether these bytes are lost.
+    fn loses(&mut self, r: usize, conn: ConnId, bytes: &Bytes) -> bool {
+        match self.relays[r].refusal {
+            Losing::Nothing => false,
+            Losing::After(muted) => muted == conn,
+            Losing::Next => self.lose_refusal(r, conn, bytes),
         }
-        let refuses = |raw: RawFrame| {
+    }
+
+    fn lose_refusal(&mut self, r: usize, conn: ConnId, bytes: &Bytes) -> bool {
+        let Some(Party::Device(d)) = self.network.party(conn, 0) else {
+            return false;
+        };
+        let refusal = |raw: RawFrame| {
             let receipt = raw.header::<Receipt>().ok();
             let receipt = receipt.filter(|_| raw.kind == FrameType::Receipt);
-            receipt.is_some_and(|receipt| matches!(receipt.outcome, Outcome::Refused(_)))
+            receipt.filter(|receipt| matches!(receipt.outcome, Outcome::Refused(_)))
         };
-        if frames(bytes.clone()).any(refuses) {
-            self.relays[r].armed_at_refusal = false;
-            self.relays[r].armed = Some((Instant::BeforeTell, Crash::Kill));
-        }
+        let Some(receipt) = frames(bytes.clone()).find_map(refusal) else {
+            return false;
+        };
+        let id = self.devices[d].id(receipt.lane, receipt.seq);
+        let to = self.judge.sent(&id).map(|(_, account)| account.clone());
+        let home = to.and_then(|account| self.home(&account)).unwrap_or(r);
+        self.relays[r].refusal = Losing::After(conn);
+        let span = self.fate.millis(100, 3000);
+        let end = Fault::Unheard {
+            relay: r,
+            conn,
+            home,
+        };
+        self.schedule.after(span, Event::Strike(end));
+        self.note(Party::Relay(r), Some(&id), || "is not heard".to_owned());
+        true
     }
 
     fn tell_frame(&mut self, r: usize, conn: ConnId, raw: &RawFrame) {

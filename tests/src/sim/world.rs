@@ -185,7 +185,7 @@ impl World {
         for r in 0..self.relays.len() {
             self.relays[r].frozen_until = Time::ZERO;
             self.relays[r].armed = None;
-            self.relays[r].armed_at_refusal = false;
+            self.stop_losing(r);
             match self.relays[r].disk.health() {
                 Health::Unsyncable => self.crash_relay(r, Crash::Kill),
                 _ => self.relays[r].disk.set_health(Health::Sound),

@@ -11,6 +11,8 @@ use holdfast_protocol::{
 use super::*;
 use crate::core::{Entry, Source};
 
+mod ages;
+
 fn at(ms: u64) -> Time {
     Time::at(Duration::from_millis(ms))
 }
@@ -22,8 +24,8 @@ fn relay() -> RelayAddress {
     }
 }
 
-fn engine(relays: Vec<RelayAddress>) -> Engine {
-    let config = EngineConfig {
+fn config() -> EngineConfig {
+    EngineConfig {
         allocators: vec!["192.0.2.9:9".parse().unwrap()],
         session: ClientConfig {
             agent: "test/1".parse().unwrap(),
@@ -33,12 +35,15 @@ fn engine(relays: Vec<RelayAddress>) -> Engine {
         },
         retry: Retry::default(),
         seed: 7,
-    };
+    }
+}
+
+fn engine(relays: Vec<RelayAddress>) -> Engine {
     let restored = Restored {
         relays,
         ..Restored::default()
     };
-    Engine::new(config, restored, Time::ZERO)
+    Engine::new(config(), restored, Time::ZERO)
 }
 
 /// What the engine says, in short.
@@ -58,20 +63,35 @@ fn said(engine: &mut Engine) -> Vec<String> {
     words.collect()
 }
 
+/// 2026-01-01 00:00 UTC.
+const TOLD_MS: u64 = 1_767_225_600_000;
+
 fn attached() -> Engine {
     let mut engine = engine(vec![relay()]);
     engine.handle(at(0), Input::Connected);
-    let welcome = Welcome {
+    engine.handle(at(10), welcome(TOLD_MS));
+    engine.handle(at(10), Input::Begun { page: 1 });
+    said(&mut engine);
+    engine
+}
+
+fn welcome(time_ms: u64) -> Input {
+    Input::Control(frame::encode(&Welcome {
         relay: "r1".parse().unwrap(),
         boot: 1,
         window: 4,
         bulk_window: 4,
         max_body: 1024,
-        time_ms: 1_767_225_600_000,
-    };
-    engine.handle(at(10), Input::Control(frame::encode(&welcome)));
-    said(&mut engine);
-    engine
+        time_ms,
+    }))
+}
+
+fn mark(source: Source) -> Mark {
+    Mark {
+        source,
+        seq: 1,
+        made_ms: 0,
+    }
 }
 
 fn deliver(engine: &mut Engine, now: Time) -> Source {
@@ -117,7 +137,7 @@ fn what_the_app_is_done_with_is_acknowledged_when_the_mark_is_on_the_disk() {
         panic!("not one output");
     };
     assert!(job.starts_with("Mark"), "{job}");
-    engine.handle(at(40), Input::Marked(Mark { source, seq: 1 }));
+    engine.handle(at(40), Input::Marked(mark(source)));
     assert_eq!(said(&mut engine), ["Remembered", "Control"]);
 }
 
@@ -132,7 +152,7 @@ fn a_close_shuts_the_storage_acknowledges_and_waits_until_that_has_arrived() {
     engine.handle(at(30), done);
     engine.handle(at(30), Input::Close);
     assert_eq!(said(&mut engine).last().unwrap(), "Shut");
-    engine.handle(at(40), Input::Marked(Mark { source, seq: 1 }));
+    engine.handle(at(40), Input::Marked(mark(source)));
     engine.handle(at(40), Input::StorageEnded);
     assert_eq!(said(&mut engine), ["Remembered", "Control", "Flush"]);
     engine.handle(at(50), Input::Flushed);
@@ -147,7 +167,7 @@ fn a_close_shuts_the_storage_acknowledges_and_waits_until_that_has_arrived() {
 fn a_relay_that_does_not_answer_is_left_after_a_second() {
     let mut engine = attached();
     engine.handle(at(1000), Input::Reconnect);
-    assert_eq!(said(&mut engine), ["Flush"]);
+    assert_eq!(said(&mut engine), ["Pause", "Flush"]);
     assert_eq!(engine.deadline(), Some(at(2000)));
     engine.handle(at(2000), Input::Timeout);
     assert_eq!(
@@ -161,6 +181,7 @@ fn what_is_unanswered_is_read_and_sent_again_in_the_next_session() {
     let mut engine = attached();
     let entry = Entry {
         seq: 1,
+        page: 1,
         to: "alice/pc".parse().unwrap(),
         options: Options::default(),
         body: "body".into(),
@@ -174,15 +195,8 @@ fn what_is_unanswered_is_read_and_sent_again_in_the_next_session() {
     assert_eq!(said(&mut engine), ["Control", "Control"]);
     engine.handle(at(30), Input::Ended(Ending::Lost("cut".to_owned())));
     engine.handle(at(40), Input::Connected);
-    let welcome = Welcome {
-        relay: "r1".parse().unwrap(),
-        boot: 1,
-        window: 4,
-        bulk_window: 4,
-        max_body: 1024,
-        time_ms: 1_767_225_600_000,
-    };
-    engine.handle(at(50), Input::Control(frame::encode(&welcome)));
+    engine.handle(at(50), welcome(TOLD_MS));
+    engine.handle(at(50), Input::Begun { page: 2 });
     let mut load = None;
     while let Some(output) = engine.poll() {
         if let Output::Store(Job::Load(wanted)) = output {
@@ -239,7 +253,7 @@ fn a_newer_session_of_the_device_parks_it_until_the_app_asks() {
         reason: String::new(),
     };
     engine.handle(at(20), Input::Ended(ending));
-    assert_eq!(said(&mut engine), ["Superseded"]);
+    assert_eq!(said(&mut engine), ["Pause", "Superseded"]);
     assert_eq!(engine.deadline(), None);
     engine.handle(at(30), Input::Reconnect);
     assert_eq!(said(&mut engine), ["Connecting { attempt: 1 }", "dial r1"]);

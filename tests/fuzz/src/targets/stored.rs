@@ -52,11 +52,12 @@ pub(crate) fn device(data: &[u8]) -> bool {
     let Some((what, rest)) = data.split_first() else {
         return false;
     };
-    let read = match what % 4 {
+    let read = match what % 5 {
         0 => fuzzing::outbox,
         1 => fuzzing::source,
         2 => fuzzing::origin,
-        _ => fuzzing::relays,
+        3 => fuzzing::relays,
+        _ => fuzzing::logbook,
     };
     let Some(again) = read(rest) else {
         return false;

@@ -25,6 +25,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
     time::timeout,
 };
+use tracing::field::display;
 
 use crate::{
     admin::{Admin, Office},
@@ -303,7 +304,8 @@ impl Parts {
                     port::server_config(tls, Requests::Control, &keys)
                 }),
         );
-        tracing::info!(relay = %self.name, boot, %address, "started");
+        let office = admin.as_ref().map(|admin| display(admin.address));
+        tracing::info!(relay = %self.name, boot, %address, admin = office, "started");
         Ok(Relay {
             name: self.name,
             address,

@@ -119,6 +119,17 @@ impl Daemon {
         self.address
     }
 
+    /// Where a relay's metrics are, once it [listens](Self::listening).
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        let started = self
+            .log()
+            .into_iter()
+            .find(|line| line.contains(self.ready));
+        let started = started?;
+        let address = started.split("admin=").nth(1)?.split_whitespace().next()?;
+        address.parse().ok()
+    }
+
     /// Waits for a line of its log.
     pub async fn logged(&mut self, text: &str) -> String {
         match within(text, self.log.next_with(text)).await {

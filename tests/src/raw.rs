@@ -194,17 +194,24 @@ impl Raw {
 
     /// The next frame, from wherever it comes.
     pub async fn frame(&mut self) -> RawFrame {
+        let frame = within("a frame", self.next_frame()).await;
+        frame.expect("a connection")
+    }
+
+    /// The next frame, whenever it comes.
+    ///
+    /// # Errors
+    /// When the connection ends first.
+    pub async fn next_frame(&mut self) -> Result<RawFrame, Ending> {
         loop {
             if let Some(frame) = self.reader.next().expect("well-formed frames") {
-                return frame;
+                return Ok(frame);
             }
-            match within("a frame", self.wire.next())
-                .await
-                .expect("a connection")
-            {
+            match self.wire.next().await? {
                 Incoming::Control(bytes) => self.reader.push(bytes),
                 Incoming::Bulk(bytes) | Incoming::Datagram(bytes) => {
-                    return RawFrame::whole(bytes, MAX_BULK_BODY).expect("well-formed frames");
+                    let frame = RawFrame::whole(bytes, MAX_BULK_BODY);
+                    return Ok(frame.expect("well-formed frames"));
                 }
             }
         }

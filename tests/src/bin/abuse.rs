@@ -5,28 +5,34 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use holdfast_tests::rig::{
-    abuse::{self, Attack, Options},
+    abuse::{self, Attack, Options, Outcome},
     role,
 };
 
 /// Attacks a relay in every way it is armed against, and measures what the others notice.
 ///
 /// A relay of its own for each attack, as a process. Two devices that do nothing wrong write to each
-/// other, turn by turn without and with the attack; attackers, relay and devices share this machine's
-/// processors. A line for each attack; the last one is `attacks N over M`, where M counts those by which
-/// the slowest of a hundred messages got more than twice as slow, or memory grew by more than 256 MiB.
+/// other, turn by turn without and with the attack. The attackers are a process, too, at the lowest
+/// priority: the figures are to show what the relay does about them, and not how this machine divides
+/// its processors between the attackers and those who are measured.
 ///
-/// Exit codes: 0 when M is 0, 1 otherwise.
+/// A line for each attack: how long messages took without and with it, the relay's memory, how often the
+/// attackers struck, and what the relay counted meanwhile. The last line is `attacks A within 2x W worst
+/// R`: W are those by which the slowest of a hundred messages got at most twice as slow, and memory grew
+/// by at most 256 MiB. `none` is no attack, and not among them. An attack that was not borne is tried
+/// once more if the two halves of its turns without attack differ more than that by themselves.
+///
+/// Exit codes: 0 when all are within, 1 otherwise.
 #[derive(Parser)]
 struct Arguments {
     /// Which attacks; all, if none is named.
     #[arg(long, value_enum)]
     attack: Vec<Attack>,
     /// Turns without and with each attack.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 10)]
     rounds: usize,
     /// Messages in each turn.
-    #[arg(long, default_value_t = 400)]
+    #[arg(long, default_value_t = 300)]
     messages: usize,
 }
 
@@ -47,12 +53,17 @@ async fn run(arguments: Arguments) -> ExitCode {
         [] => Attack::value_variants(),
         named => named,
     };
-    let mut over = 0;
+    let mut outcomes = Vec::new();
     for attack in attacks {
         let outcome = abuse::run(*attack, &options).await;
         println!("{outcome}");
-        over += usize::from(!outcome.is_borne());
+        outcomes.extend((*attack != Attack::None).then_some(outcome));
     }
-    println!("attacks {} over {over}", attacks.len());
-    ExitCode::from(u8::from(over > 0))
+    let within = outcomes.iter().filter(|outcome| outcome.is_borne()).count();
+    let worst = outcomes.iter().map(Outcome::ratio).fold(0.0, f64::max);
+    println!(
+        "attacks {} within 2x {within} worst {worst:.2}",
+        outcomes.len()
+    );
+    ExitCode::from(u8::from(within < outcomes.len()))
 }

@@ -1,4 +1,4 @@
-//! How a rig starts itself again as a relay, an allocator or a device: one program to build, and the
+//! How a rig starts itself again as a relay, an allocator, a device or an attacker: one program to build, and the
 //! daemons in it are the same code that `holdfast-relay` and `holdfast-allocator` are made from.
 
 use std::{
@@ -12,7 +12,7 @@ use holdfast_allocator::Allocator;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use tokio::process::Command;
 
-use super::device;
+use super::{abuse, device};
 
 /// The name under which it is a relay.
 const RELAY: &str = "holdfast-relay";
@@ -22,6 +22,9 @@ const ALLOCATOR: &str = "holdfast-allocator";
 
 /// The name under which it is a device.
 const DEVICE: &str = "device-under-test";
+
+/// The name under which it is those who attack a relay.
+const ATTACKERS: &str = "attackers";
 
 /// A program that is a relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +80,13 @@ pub fn device(arguments: &device::Arguments) -> Command {
     command
 }
 
+/// A command that starts the attackers.
+pub fn attackers(arguments: &abuse::Arguments) -> Command {
+    let mut command = own(ATTACKERS);
+    command.args(arguments.words());
+    command
+}
+
 /// To be called first thing in `main`: plays the part under whose name the program was started, and
 /// says how that ended; `None` if it was started under its own.
 pub fn play() -> Option<ExitCode> {
@@ -85,6 +95,7 @@ pub fn play() -> Option<ExitCode> {
         RELAY => holdfast_relay::daemon::main,
         ALLOCATOR => allocate,
         DEVICE => device::main,
+        ATTACKERS => abuse::main,
         _ => return None,
     };
     follow_parent();

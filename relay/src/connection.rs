@@ -1,6 +1,6 @@
 //! One connection: from its handshake to a session or a link.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use holdfast_protocol::{
     close::{CloseCode, Violation},
@@ -16,7 +16,7 @@ use holdfast_transport::{
     port,
     wire::Wire,
 };
-use quinn::{Connection, crypto::rustls::HandshakeData};
+use quinn::{Connecting, Connection, ConnectionError, crypto::rustls::HandshakeData};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tracing::Instrument;
 
@@ -55,13 +55,17 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Serves whoever dials, from the first packet to the end. `handshake` is let go when the handshake
-    /// is over.
-    pub(crate) async fn serve(self, incoming: quinn::Incoming, handshake: OwnedSemaphorePermit) {
-        let remote = incoming.remote_address();
+    /// Serves whoever dials, from the answer to its first packet to the end. `handshake` is let go when
+    /// the handshake is over.
+    pub(crate) async fn serve(
+        self,
+        remote: SocketAddr,
+        accepted: Result<Connecting, ConnectionError>,
+        handshake: OwnedSemaphorePermit,
+    ) {
         let span = tracing::info_span!("connection", %remote, who = tracing::field::Empty);
         async {
-            let shaken = self.shake_hands(incoming).await;
+            let shaken = self.shake_hands(accepted).await;
             drop(handshake);
             match shaken {
                 Ok((connection, identity, _admission)) => {
@@ -81,10 +85,9 @@ impl Context {
     /// Completes the handshake and reads who it is; tells them, if it is nobody we serve.
     async fn shake_hands(
         &self,
-        incoming: quinn::Incoming,
+        accepted: Result<Connecting, ConnectionError>,
     ) -> Result<(Connection, Identity, Admission), Ending> {
-        let connecting = incoming.accept()?;
-        let connection = tokio::time::timeout(self.handshake_time, connecting)
+        let connection = tokio::time::timeout(self.handshake_time, accepted?)
             .await
             .map_err(|_| {
                 Violation::new(CloseCode::HelloTimeout, "the handshake took too long")

@@ -8,7 +8,7 @@
 //! - `link`: both ends of a link between relays; `links`: those that this relay dials;
 //! - `router`: one message: forward it, store it, or pass it on;
 //! - `session`: the relay's side of a session; `manners`: what it asks of the device; `throttle` and
-//!   `reading`: what it does about it;
+//!   `reading`: what it does about it; `turns`: fairness between all of them;
 //! - `tenancy`: what the allocator is told and asked.
 
 pub(crate) mod end;
@@ -22,6 +22,7 @@ pub(crate) mod router;
 pub(crate) mod session;
 pub(crate) mod tenancy;
 mod throttle;
+pub(crate) mod turns;
 
 pub use holdfast_durable::{Batch, Store};
 

@@ -16,6 +16,7 @@
 
 mod admin;
 mod bell;
+mod breath;
 mod clock;
 mod config;
 mod connection;

@@ -32,6 +32,8 @@ pub(crate) struct Metrics {
     pub(crate) links: Gauge,
     /// Messages that had to wait because their sender was over its rate.
     pub(crate) throttled: Counter,
+    /// Times a sender that had had its share waited for its turn.
+    pub(crate) yielded: Counter,
     /// Datagrams that were not looked at because there were too many.
     pub(crate) datagrams_dropped: Counter,
     online: Gauge,
@@ -256,6 +258,11 @@ impl Metrics {
                 "throttled",
                 "Messages that waited because their sender was over its rate",
                 &self.throttled,
+            ),
+            (
+                "yielded",
+                "Times a sender that had had its share waited for its turn",
+                &self.yielded,
             ),
             (
                 "datagrams_dropped",

@@ -10,9 +10,14 @@ use holdfast_transport::{
 use tokio::sync::watch;
 
 use crate::{
+    breath::Breath,
     clock::Clock,
     core::end::{End, Outgoing, Tide},
 };
+
+/// How many things that come are taken before the other connections have their turn: a few
+/// packets, each of some ten small messages.
+const BREATH: u32 = 8;
 
 /// One connection, and the end of it that decides.
 pub(crate) struct Pump<E> {
@@ -56,6 +61,7 @@ impl<E: End> Pump<E> {
         // One timer for the whole session, set anew each time round.
         let timer = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(timer);
+        let mut breath = Breath::of(BREATH);
         loop {
             if let Some(ending) = self.perform() {
                 return ending;
@@ -73,6 +79,7 @@ impl<E: End> Pump<E> {
                 () = &mut timer, if deadline.is_some() => self.end.timeout(self.clock.now()),
                 tide = turned(&mut self.tide, self.told_to_go) => self.turn(tide),
             }
+            breath.spend().await;
         }
     }
 

@@ -29,6 +29,7 @@ use tracing::field::display;
 
 use crate::{
     admin::{Admin, Office},
+    breath::Breath,
     clock::Clock,
     config::{Config, ConfigError},
     connection::Context,
@@ -43,6 +44,9 @@ use crate::{
 
 /// How long the allocator has to hear that the relay is stopping.
 const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How many handshakes are begun or sent away before those who are connected have their turn.
+const BREATH: u32 = 1;
 
 /// In the folder of the mail: what a restarted relay is recognised by.
 pub(crate) const KEYS: &str = "endpoint.keys";
@@ -384,14 +388,17 @@ fn cannot_bind(address: SocketAddr) -> impl FnOnce(io::Error) -> BindError {
 
 /// Accepts connections for ever; their tasks end with it.
 async fn accept(endpoint: Endpoint, gate: Arc<Gate>, context: Context) {
-    let mut connections = JoinSet::new();
+    let (mut connections, mut breath) = (JoinSet::new(), Breath::of(BREATH));
     loop {
         tokio::select! {
             incoming = endpoint.accept() => match incoming {
                 Some(incoming) => {
                     let admitted = gate.admit(incoming, &endpoint, connections.len());
                     if let Some((incoming, permit)) = admitted {
-                        connections.spawn(context.clone().serve(incoming, permit));
+                        // The key exchange and the signature are made here, one after the other, so
+                        // that not every task that could run is a handshake.
+                        let (remote, accepted) = (incoming.remote_address(), incoming.accept());
+                        connections.spawn(context.clone().serve(remote, accepted, permit));
                     }
                 }
                 None => break,
@@ -402,6 +409,7 @@ async fn accept(endpoint: Endpoint, gate: Arc<Gate>, context: Context) {
                 }
             }
         }
+        breath.spend().await;
     }
     while connections.join_next().await.is_some() {}
 }

@@ -23,12 +23,12 @@ use crate::{
     pki::TRUST_DOMAIN,
 };
 
-fn hello() -> Hello {
+fn hello(next_within_ms: u32) -> Hello {
     Hello {
         agent: "by-hand".parse().expect("an agent"),
         outbox: 1,
         inbox: 1,
-        next_within_ms: 60_000,
+        next_within_ms,
     }
 }
 
@@ -128,13 +128,13 @@ impl Raw {
 
     /// Opens a session that announces its first ping within a minute.
     pub async fn greet(&mut self) {
-        self.send(&hello());
+        self.send(&hello(60_000));
         assert_eq!(self.frame().await.kind, FrameType::Welcome);
     }
 
-    /// Asks for a session; whether there is one.
+    /// Asks for a session, in which the first ping is to come within ten seconds; whether there is one.
     pub async fn is_welcome(&mut self) -> bool {
-        self.send(&hello());
+        self.send(&hello(10_000));
         loop {
             match within("a welcome", self.wire.next()).await {
                 Ok(Incoming::Control(_)) => return true,

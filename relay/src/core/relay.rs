@@ -130,6 +130,7 @@ pub struct Relay {
     /// The other live relays, as last heard.
     others: Vec<RelayAddress>,
     edges: Vec<Edge>,
+    tide: Tide,
     last_conn: u64,
     connections: BTreeMap<Conn, Connection>,
     outputs: VecDeque<Output>,
@@ -175,6 +176,7 @@ impl Relay {
             tenancy: Tenancy::new(number, settings.addresses, settings.capacity),
             others: Vec::new(),
             edges: Vec::new(),
+            tide: Tide::Running,
             last_conn: 0,
             connections: BTreeMap::new(),
             outputs: VecDeque::new(),
@@ -213,7 +215,8 @@ impl Relay {
             }
         };
         let (router, config) = (self.router.clone(), self.server.clone());
-        let session = Session::new(router, config, sender.clone(), &self.manners, now);
+        let mut session = Session::new(router, config, sender.clone(), &self.manners, now);
+        session.turn(now, self.tide.clone());
         Ok(self.connect(Box::new(session), Some(sender)))
     }
 
@@ -284,13 +287,11 @@ impl Relay {
     /// Asks every device to go elsewhere, and the allocator to send no more.
     pub fn drain(&mut self, now: Moment, within: Duration) {
         self.tenancy.drain();
-        self.turn(
-            now,
-            &Tide::Draining {
-                within,
-                successors: self.others.clone(),
-            },
-        );
+        self.tide = Tide::Draining {
+            within,
+            successors: self.others.clone(),
+        };
+        self.turn(now, &self.tide.clone());
     }
 
     /// Ends every session, and then every link.

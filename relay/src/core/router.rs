@@ -39,6 +39,7 @@ use self::{
 use super::{
     links::Links,
     request::{Attachment, Request},
+    turns::{self, Turns},
 };
 use crate::{
     bell::Bell,
@@ -91,6 +92,7 @@ struct Inner {
     store: Arc<dyn MailboxStore>,
     metrics: Arc<Metrics>,
     links: Links,
+    turns: Turns,
     sessions: AtomicU64,
     disk_full: AtomicBool,
     state: Mutex<State>,
@@ -104,11 +106,19 @@ struct Inner {
 /// Commits that became durable, for [`Router::work`] to answer.
 #[derive(Default)]
 struct Finished {
-    commits: Mutex<Vec<(Name, Vec<Durable>)>>,
+    commits: Mutex<Vec<Commit>>,
     /// All writes up to this number are durable.
     through: AtomicU64,
     /// There is something to answer, or the deadline has moved closer.
     bell: Bell,
+}
+
+/// A change of one account that became durable.
+struct Commit {
+    account: Name,
+    durable: Vec<Durable>,
+    /// How much of its senders' shares it was.
+    weight: u64,
 }
 
 struct State {
@@ -131,6 +141,11 @@ impl Router {
     /// Counters.
     pub(crate) fn metrics(&self) -> Arc<Metrics> {
         self.0.metrics.clone()
+    }
+
+    /// Whose turn it is to hand in messages.
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.0.turns
     }
 
     /// A router for one boot of a relay.
@@ -159,6 +174,7 @@ impl Router {
             store,
             metrics,
             links,
+            turns: Turns::default(),
             sessions: AtomicU64::new(0),
             disk_full: AtomicBool::new(false),
             state: Mutex::new(state),
@@ -504,10 +520,16 @@ impl Inner {
         if durable.is_empty() {
             self.store.write(writes);
         } else {
-            let (finished, name, number) = (self.finished.clone(), name.clone(), *last);
+            let (finished, number) = (self.finished.clone(), *last);
+            let commit = Commit {
+                account: name.clone(),
+                durable,
+                weight: writes.iter().map(weight).sum(),
+            };
+            self.turns.writes(commit.weight);
             let done = move || {
                 finished.through.fetch_max(number, Ordering::AcqRel);
-                finished.commits.lock().push((name, durable));
+                finished.commits.lock().push(commit);
                 finished.bell.ring();
             };
             self.store.commit(writes, Box::new(done));
@@ -517,14 +539,21 @@ impl Inner {
 
     fn finish(&self, now: Moment) -> Result<(), StoreError> {
         let finished = mem::take(&mut *self.finished.commits.lock());
-        let mut state = self.state.lock();
+        if finished.is_empty() {
+            return Ok(());
+        }
         let mut result = Ok(());
-        for (name, durable) in finished {
-            let done = self.with_account(now, &mut state, &name, |account, desk| {
-                durable.iter().for_each(|done| account.stored(done, desk));
+        for commit in &finished {
+            // One at a time: others wait for the lock, too.
+            let mut state = self.state.lock();
+            let done = self.with_account(now, &mut state, &commit.account, |account, desk| {
+                let durable = commit.durable.iter();
+                durable.for_each(|done| account.stored(done, desk));
             });
             result = result.and(done);
         }
+        let weight = finished.iter().map(|commit| commit.weight).sum();
+        self.turns.written(weight);
         result
     }
 
@@ -583,6 +612,14 @@ impl Inner {
             finished.through.fetch_max(number, Ordering::AcqRel);
         };
         self.store.commit(Vec::new(), Box::new(done));
+    }
+}
+
+/// What a write counts of its sender's share.
+fn weight(write: &Write) -> u64 {
+    match write {
+        Write::PutMessage { body, .. } => turns::weight(body.len()),
+        _ => 0,
     }
 }
 

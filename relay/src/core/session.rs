@@ -1,13 +1,13 @@
 //! The relay's side of a session: the protocol's half of it, and what its device asks of the
 //! router.
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use holdfast_protocol::{
     close::{CloseCode, Violation},
     id::{Lane, MessageId, Sender},
-    message::{Ack, Allow, Hello, Outcome, Receipt, Submit},
+    message::{Ack, Allow, Hello, Outcome, Receipt, RelayAddress, Submit},
     pace::{Bucket, Rate},
     server::{Action, Event, Server, ServerConfig},
     time::Time,
@@ -20,6 +20,7 @@ use super::{
     request::{Attachment, Request},
     router::Router,
     throttle::Throttle,
+    turns::{self, Seat},
 };
 use crate::{
     bell::Bell,
@@ -59,6 +60,9 @@ pub(crate) struct Session {
     attachment: Option<Attachment>,
     outgoing: VecDeque<Outgoing>,
     throttle: Throttle<Sent>,
+    seat: Seat,
+    /// Set once the device is to go elsewhere.
+    going: Option<(Duration, Vec<RelayAddress>)>,
     /// Datagrams that are looked at.
     datagrams: Bucket,
     /// Datagrams that are dropped.
@@ -82,8 +86,10 @@ impl Session {
             per_second: EXCESS * datagrams.per_second,
             burst: EXCESS * datagrams.burst,
         };
+        let outlet = Outlet::new();
         Self {
             metrics: router.metrics(),
+            seat: router.turns().seat(outlet.bell()),
             throttle: Throttle::new(manners.rates(&sender)),
             datagrams: Bucket::new(datagrams),
             excess: Bucket::new(excess),
@@ -91,7 +97,8 @@ impl Session {
             router,
             sender,
             server,
-            outlet: Outlet::new(),
+            outlet,
+            going: None,
             epoch: 0,
             attachment: None,
             outgoing: VecDeque::new(),
@@ -129,11 +136,19 @@ impl Session {
         }
     }
 
-    /// Hands the router what the sender's rate lets through.
+    /// Hands the router what the sender's rate lets through, when it is the sender's turn.
     fn let_through(&mut self, now: Moment) -> Result<(), StoreError> {
-        while let Some(sent) = self.throttle.next(now.time) {
-            self.submit(now, sent)?;
+        while let Some(size) = self.throttle.peek(now.time) {
+            let waited = self.seat.waits();
+            if !self.seat.take(turns::weight(size)) {
+                self.metrics.yielded.inc_by(u64::from(!waited));
+                return Ok(());
+            }
+            if let Some(sent) = self.throttle.next(now.time) {
+                self.submit(now, sent)?;
+            }
         }
+        self.seat.rest();
         Ok(())
     }
 
@@ -183,7 +198,18 @@ impl Session {
             self.router.request(now, Request::Attach(attachment))?;
         }
         self.server.welcome(now.wall_ms);
+        self.go_away();
         Ok(())
+    }
+
+    /// Asks the device to go, if it is to: now, or once it is welcome.
+    fn go_away(&mut self) {
+        if let Some((within, successors)) = &self.going
+            && self.server.is_attached()
+        {
+            self.server.go_away(*within, successors.clone());
+            self.going = None;
+        }
     }
 
     fn handle_ack(&mut self, now: Moment, ack: Ack) -> Result<(), StoreError> {
@@ -311,6 +337,9 @@ impl End for Session {
         for outbound in self.outlet.take() {
             self.send(outbound);
         }
+        if let Err(error) = self.let_through(now) {
+            self.fail(&error);
+        }
         self.perform(now);
     }
 
@@ -325,7 +354,7 @@ impl End for Session {
     fn deadline(&self) -> Option<Time> {
         let deadlines = [
             self.server.deadline(),
-            self.throttle.turn(),
+            self.throttle.turn().filter(|_| !self.seat.waits()),
             self.reading.deadline(),
         ];
         deadlines.into_iter().flatten().min()
@@ -334,7 +363,10 @@ impl End for Session {
     fn turn(&mut self, now: Moment, tide: Tide) {
         match tide {
             Tide::Running => {}
-            Tide::Draining { within, successors } => self.server.go_away(within, successors),
+            Tide::Draining { within, successors } => {
+                self.going = Some((within, successors));
+                self.go_away();
+            }
             Tide::Stopping => {
                 let what = "the relay is stopping";
                 self.server

@@ -32,6 +32,12 @@ impl<T> Throttle<T> {
         self.waiting.len() > 1 || self.opens_at() > now
     }
 
+    /// The size of the next item whose turn it is.
+    pub(crate) fn peek(&self, now: Time) -> Option<usize> {
+        let (size, _) = self.waiting.front()?;
+        (self.opens_at() <= now).then_some(*size as usize)
+    }
+
     /// The next item whose turn it is.
     pub(crate) fn next(&mut self, now: Time) -> Option<T> {
         if self.opens_at() > now {
@@ -84,6 +90,7 @@ mod tests {
             .map(|number| {
                 let waits = throttle.queue(at(0), SMALL, number);
                 if !waits {
+                    assert_eq!(throttle.peek(at(0)), Some(SMALL));
                     assert_eq!(throttle.next(at(0)), Some(number));
                 }
                 waits
@@ -91,6 +98,7 @@ mod tests {
             .collect();
         assert_eq!(waits.iter().filter(|waits| **waits).count(), 15);
         assert_eq!(throttle.turn(), Some(at(100)));
+        assert_eq!(throttle.peek(at(99)), None);
         assert_eq!(passed(&mut throttle, at(99)), [0_usize; 0]);
         assert_eq!(passed(&mut throttle, at(100)), [10]);
         assert_eq!(

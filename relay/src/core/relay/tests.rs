@@ -7,6 +7,8 @@ use holdfast_protocol::{
 
 use super::*;
 
+mod fairness;
+
 /// Two relays, of which `r1` is everybody's home, and devices.
 struct World {
     now: Moment,

@@ -1,0 +1,322 @@
+//! Fairness between senders. Whoever sends more than its share while the disk is busy waits for its
+//! turn, in a ring with the others that do; who sends little never waits behind them. This is deficit
+//! round robin (Shreedhar and Varghese, 1995), with what became durable together as the round.
+//!
+//! - In each round a session may hand in its share at once.
+//! - Past that it may use what nobody else waits for, until as much is on its way to the disk as one
+//!   sync is worth.
+//! - Past that it waits. At the end of a round as many are called as there is room for, in the order in
+//!   which they began to wait, and each may hand in its share again.
+//!
+//! So what is on its way to the disk at a time is bounded by one group and a share for each session,
+//! however much is sent; a flooding sender's answers come later, and the others' do not. What waits has
+//! been neither carried out nor answered: it keeps its order, and nothing of it is lost that the sender
+//! does not have. While nothing is on its way to the disk, nobody waits.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+
+use crate::bell::Bell;
+
+/// How much a session may hand in each round, whoever else does.
+const SHARE: i64 = 16;
+
+/// How much is on its way to the disk when nobody may hand in more than its share. A sync of this
+/// many small messages costs each little, and takes a few milliseconds.
+const GROUP: i64 = 256;
+
+/// Bytes that weigh as much as a message does by itself.
+const BYTES: usize = 4096;
+
+/// How much a message counts.
+pub(crate) fn weight(body: usize) -> u64 {
+    1 + (body / BYTES) as u64
+}
+
+/// Whose turn it is; a clone is the same ring.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Turns(Arc<Mutex<Ring>>);
+
+#[derive(Debug, Default)]
+struct Ring {
+    round: u64,
+    /// On its way to the disk.
+    writing: i64,
+    places: HashMap<u64, Place>,
+    /// Who waits or did lately, in the order in which they are called.
+    order: VecDeque<u64>,
+    /// How many wait.
+    waiting: usize,
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Place {
+    bell: Bell,
+    standing: Standing,
+    is_in_order: bool,
+    /// The round that the credit is of.
+    round: u64,
+    /// What is left of its share; less than nothing if it handed in something large.
+    credit: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Free,
+    Waiting,
+    Called,
+}
+
+impl Turns {
+    /// So much is on its way to the disk.
+    pub(crate) fn writes(&self, weight: u64) {
+        self.0.lock().writing += weight.cast_signed();
+    }
+
+    /// So much of it is durable: a round is over.
+    pub(crate) fn written(&self, weight: u64) {
+        let mut ring = self.0.lock();
+        ring.writing -= weight.cast_signed();
+        ring.round += 1;
+        ring.call();
+    }
+
+    /// A place in the ring for a session that listens to `bell`.
+    pub(crate) fn seat(&self, bell: Bell) -> Seat {
+        let mut ring = self.0.lock();
+        ring.last += 1;
+        let (number, round) = (ring.last, ring.round);
+        let place = Place {
+            bell,
+            standing: Standing::Free,
+            is_in_order: false,
+            round,
+            credit: SHARE,
+        };
+        ring.places.insert(number, place);
+        Seat {
+            turns: self.clone(),
+            number,
+        }
+    }
+}
+
+impl Ring {
+    /// Calls as many as there is room for; one, if there is nothing else to do.
+    fn call(&mut self) {
+        let room = (GROUP - self.writing) / SHARE;
+        for _ in 0..room.max(i64::from(self.writing == 0)) {
+            if !self.call_one() {
+                return;
+            }
+        }
+    }
+
+    /// Calls the first that waits. It keeps its place among those that are called with it, however
+    /// soon it waits again.
+    fn call_one(&mut self) -> bool {
+        for _ in 0..self.order.len() {
+            let Some(number) = self.order.pop_front() else {
+                break;
+            };
+            let Some(place) = self.places.get_mut(&number) else {
+                continue;
+            };
+            if place.standing == Standing::Free {
+                place.is_in_order = false;
+                continue;
+            }
+            self.order.push_back(number);
+            if place.standing == Standing::Waiting {
+                place.standing = Standing::Called;
+                place.bell.ring();
+                self.waiting -= 1;
+                return true;
+            }
+        }
+        false
+    }
+
+    fn take(&mut self, number: u64, weight: u64) -> bool {
+        let Some(place) = self.places.get_mut(&number) else {
+            return false;
+        };
+        if place.standing == Standing::Waiting {
+            return false;
+        }
+        place.refresh(self.round, self.writing == 0);
+        if place.credit > 0 {
+            place.credit -= weight.cast_signed();
+            return true;
+        }
+        if self.waiting == 0 && self.writing < GROUP {
+            return true;
+        }
+        place.standing = Standing::Waiting;
+        self.waiting += 1;
+        if !place.is_in_order {
+            place.is_in_order = true;
+            self.order.push_back(number);
+        }
+        false
+    }
+
+    fn leave(&mut self, number: u64) {
+        match self.places.remove(&number).map(|place| place.standing) {
+            Some(Standing::Waiting) => self.waiting -= 1,
+            Some(Standing::Called) => self.rest(),
+            _ => {}
+        }
+    }
+
+    fn rest(&mut self) {
+        if self.writing == 0 {
+            self.call_one();
+        }
+    }
+}
+
+impl Place {
+    fn refresh(&mut self, round: u64, is_idle: bool) {
+        if is_idle {
+            self.credit = SHARE;
+        } else if self.standing == Standing::Called || self.round != round {
+            self.credit = SHARE.min(self.credit + SHARE);
+        }
+        self.round = round;
+        self.standing = Standing::Free;
+    }
+}
+
+/// One session's place.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    turns: Turns,
+    number: u64,
+}
+
+impl Seat {
+    /// Whether it may hand in something of this weight now. If not, its bell rings when its turn has
+    /// come.
+    pub(crate) fn take(&mut self, weight: u64) -> bool {
+        self.turns.0.lock().take(self.number, weight)
+    }
+
+    /// Whether it waits for its turn.
+    pub(crate) fn waits(&self) -> bool {
+        let ring = self.turns.0.lock();
+        let place = ring.places.get(&self.number);
+        place.is_some_and(|place| place.standing == Standing::Waiting)
+    }
+
+    /// It has nothing more to hand in for now: if nothing is on its way to the disk whose end would call
+    /// the next one, this does.
+    pub(crate) fn rest(&self) {
+        self.turns.0.lock().rest();
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.turns.0.lock().leave(self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seat(turns: &Turns) -> Seat {
+        turns.seat(Bell::default())
+    }
+
+    /// Hands in as many messages of a weight as it may, and has them written.
+    fn hand_in(seat: &mut Seat, weight: u64, most: usize) -> usize {
+        let mut taken = 0;
+        while taken < most && seat.take(weight) {
+            seat.turns.writes(weight);
+            taken += 1;
+        }
+        taken
+    }
+
+    fn is_called(seat: &Seat) -> bool {
+        seat.turns.0.lock().places[&seat.number].bell.take()
+    }
+
+    #[test]
+    fn one_that_is_alone_has_the_whole_group_and_no_more() {
+        let turns = Turns::default();
+        let mut one = seat(&turns);
+        assert_eq!(hand_in(&mut one, 1, 10_000), GROUP as usize);
+        assert!(one.waits() && !is_called(&one));
+        turns.written(100);
+        assert!(!one.waits() && is_called(&one));
+        assert_eq!(hand_in(&mut one, 1, 10_000), 100);
+    }
+
+    #[test]
+    fn one_that_sends_little_never_waits_behind_those_that_send_much() {
+        let turns = Turns::default();
+        let mut flood: Vec<Seat> = (0..100).map(|_| seat(&turns)).collect();
+        let mut quiet = seat(&turns);
+        for _ in 0..1_000 {
+            let handed_in: usize = flood.iter_mut().map(|s| hand_in(s, 1, 10_000)).sum();
+            assert!(handed_in as i64 <= GROUP + 100 * SHARE);
+            assert_eq!(hand_in(&mut quiet, 1, SHARE as usize), SHARE as usize);
+            let writing = turns.0.lock().writing;
+            turns.written(writing.cast_unsigned());
+        }
+    }
+
+    #[test]
+    fn those_that_send_much_get_the_same_whatever_the_size() {
+        let turns = Turns::default();
+        let mut flood: Vec<Seat> = (0..40).map(|_| seat(&turns)).collect();
+        let mut bytes = vec![0; flood.len()];
+        for _ in 0..10_000 {
+            for (number, seat) in flood.iter_mut().enumerate() {
+                let weight = if number % 2 == 0 { 1 } else { 65 };
+                bytes[number] += hand_in(seat, weight, 10_000) as u64 * weight;
+            }
+            let writing = turns.0.lock().writing;
+            // Never all of it, for then nobody would have to wait.
+            turns.written((writing - 1).cast_unsigned());
+        }
+        let (least, most) = (bytes.iter().min().unwrap(), bytes.iter().max().unwrap());
+        assert!(most * 4 < least * 5, "{least} and {most}");
+    }
+
+    #[test]
+    fn nobody_waits_for_one_that_is_gone_or_has_nothing_to_write() {
+        let turns = Turns::default();
+        let mut all: Vec<Seat> = (0..4).map(|_| seat(&turns)).collect();
+        for seat in &mut all {
+            hand_in(seat, 1, 10_000);
+        }
+        let [first, second, third, mut fourth] = <[Seat; 4]>::try_from(all).unwrap();
+        drop(second);
+        turns.0.lock().writing = GROUP - SHARE;
+        turns.written(0);
+        assert!(is_called(&first) && !is_called(&third));
+        turns.0.lock().writing = 0;
+        drop(first);
+        assert!(is_called(&third) && !is_called(&fourth));
+        third.rest();
+        assert!(is_called(&fourth) && hand_in(&mut fourth, 1, 1) == 1);
+    }
+
+    #[test]
+    fn nobody_waits_while_nothing_is_on_its_way_to_the_disk() {
+        let turns = Turns::default();
+        let mut seats = [seat(&turns), seat(&turns)];
+        for _ in 0..10_000 {
+            assert!(seats.iter_mut().all(|seat| seat.take(9)));
+        }
+    }
+}

@@ -12,6 +12,7 @@ use quinn::{
     AsyncTimer, AsyncUdpSocket, Connection, Endpoint, Runtime, ServerConfig, TokioRuntime,
     crypto::rustls::QuicServerConfig,
 };
+use socket2::SockRef;
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -31,6 +32,11 @@ const INCOMING_BUFFER: u64 = 64 * 1024;
 
 /// Bytes held for all connections that are not accepted yet.
 const INCOMING_BUFFER_TOTAL: u64 = 16 * 1024 * 1024;
+
+/// Bytes that may wait in the socket for all connections together, on either side, if the system allows
+/// as much. With what a system gives by itself (200 KiB on Linux, some hundred packets) a few senders of
+/// large bodies have everybody's packets dropped, each of which comes again after tens of milliseconds.
+const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 
 /// How long closed connections may take to be gone. Each stays for three probe timeouts (RFC 9000,
 /// section 10.2), which is below this for round trips of up to 300 ms.
@@ -109,6 +115,7 @@ pub fn bind(
     keys: &EndpointKeys,
 ) -> io::Result<Port> {
     let (socket, tasks) = (UdpSocket::bind(address)?, Tasks::default());
+    enlarge(&socket);
     let runtime = Arc::new(Tracked {
         runtime: TokioRuntime,
         tasks: tasks.clone(),
@@ -116,6 +123,17 @@ pub fn bind(
     let config = server_config(tls, requests, keys);
     let endpoint = Endpoint::new(keys.endpoint_config(), Some(config), socket, runtime)?;
     Ok(Port { endpoint, tasks })
+}
+
+/// A system that allows less gives what it allows, or nothing: then the socket stays as it was.
+fn enlarge(socket: &UdpSocket) {
+    let socket = SockRef::from(socket);
+    let enlarged = socket
+        .set_recv_buffer_size(SOCKET_BUFFER)
+        .and_then(|()| socket.set_send_buffer_size(SOCKET_BUFFER));
+    if let Err(error) = enlarged {
+        tracing::debug!(%error, "the socket's buffers stay as they are");
+    }
 }
 
 /// What an accepting endpoint is configured with; also to exchange the certificates of a running
@@ -143,4 +161,18 @@ pub fn server_config(
 pub fn widen(connection: &Connection) {
     connection.set_receive_window(CONNECTION_WINDOW.into());
     connection.set_send_window(SEND_WINDOW);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_gets_larger_buffers_than_it_had() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let before = SockRef::from(&socket).recv_buffer_size().unwrap();
+        enlarge(&socket);
+        let after = SockRef::from(&socket).recv_buffer_size().unwrap();
+        assert!(after > before, "{before}, then {after}");
+    }
 }

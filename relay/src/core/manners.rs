@@ -40,9 +40,9 @@ impl Default for Manners {
     fn default() -> Self {
         Self {
             messages_per_second: 5_000,
-            messages_burst: 20_000,
-            bytes_per_second: 32 * 1024 * 1024,
-            bytes_burst: 256 * 1024 * 1024,
+            messages_burst: 5_000,
+            bytes_per_second: 8 * 1024 * 1024,
+            bytes_burst: 32 * 1024 * 1024,
             limit_services: false,
             datagrams_per_second: 20,
             datagrams_burst: 200,

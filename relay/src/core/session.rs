@@ -123,7 +123,7 @@ impl Session {
             Event::Hello(hello) => self.handle_hello(now, hello),
             Event::Submit { lane, submit, body } => {
                 let (size, sent) = (body.len(), Sent { lane, submit, body });
-                if self.throttle.queue(now.time, size, sent) {
+                if self.throttle.queue(now.time, size, sent) && !self.seat.waits() {
                     self.metrics.throttled.inc();
                 }
                 self.let_through(now)

@@ -16,7 +16,7 @@ use std::{
 use bytes::Bytes;
 use clap::{Parser, ValueEnum};
 use holdfast::CredentialFiles;
-use rustix::process::nice;
+use rustix::process::setpriority_process;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout},
@@ -92,7 +92,7 @@ impl Arguments {
 
 /// Is all attackers until nobody tells it anything any more.
 pub fn main() -> ExitCode {
-    nice(LOWEST).expect("anyone may yield");
+    setpriority_process(None, LOWEST).expect("anyone may yield");
     let arguments = Arguments::parse();
     let (runtime, arms) = (Runtime::new().expect("a runtime"), arguments.arms());
     let (arms, mut attack) = (Arc::new(arms), None);

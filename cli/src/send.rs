@@ -206,7 +206,7 @@ async fn unanswered(
 fn refused(unsent: Unsent) -> Failure {
     match unsent {
         Unsent::Refused(refusal) => Failure::Refused(refusal),
-        Unsent::Closed => Failure::Detached(unsent.to_string()),
+        Unsent::TooOld | Unsent::Closed => Failure::Detached(unsent.to_string()),
     }
 }
 

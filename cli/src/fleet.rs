@@ -125,6 +125,7 @@ impl Fleet {
             limits,
             sessions: Default::default(),
             handshakes: Default::default(),
+            store: Default::default(),
         });
         let bound = bound.await.map_err(|source| Failure::Relay {
             name: name.to_owned(),

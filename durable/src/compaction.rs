@@ -199,6 +199,8 @@ impl Committer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::generation::Generation;
+    use crate::{Batch, Db, Options};
 
     const MIB: u64 = 1024 * 1024;
 
@@ -208,6 +210,28 @@ mod tests {
             live: live * MIB,
         };
         Compaction::default().is_worthwhile(now, born, idle)
+    }
+
+    #[test]
+    fn a_store_moves_into_the_generation_after_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            compaction: Compaction {
+                spare_bytes: 0,
+                factor: 0,
+                ..Compaction::default()
+            },
+            ..Options::default()
+        };
+        let db = Db::open(dir.path(), options).unwrap();
+        while db.stats().compactions == 0 {
+            let mut batch = Batch::new();
+            batch.put("key", vec![7; 1000]);
+            db.commit_blocking(batch).unwrap();
+        }
+        let stats = db.stats();
+        assert_eq!(stats.generation, 1 + stats.compactions);
+        assert!(Generation::new(dir.path(), stats.generation).dir().exists());
     }
 
     #[test]

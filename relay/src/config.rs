@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use holdfast_durable::Compaction;
 use holdfast_protocol::{heartbeat::Deadline, limits};
 use holdfast_transport::{credentials::CredentialFiles, gate::HandshakeLimits};
 use serde::Deserialize;
@@ -46,6 +47,46 @@ pub struct Config {
     /// What may come in at a time.
     #[serde(default)]
     pub handshakes: HandshakeLimits,
+    /// How the store is kept.
+    #[serde(default)]
+    pub store: Upkeep,
+}
+
+/// When the store gives back to the disk what was deleted, by moving what is left into a new log:
+/// when the old one takes more than both of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Upkeep {
+    /// So many bytes. While nothing is written, more than 24 MiB are too many, too.
+    pub compact_above: u64,
+    /// So many times what is live in it; at least 1.
+    pub compact_factor: u64,
+}
+
+impl Default for Upkeep {
+    fn default() -> Self {
+        let Compaction {
+            spare_bytes: compact_above,
+            factor: compact_factor,
+            ..
+        } = Compaction::default();
+        Self {
+            compact_above,
+            compact_factor,
+        }
+    }
+}
+
+impl Upkeep {
+    pub(crate) fn compaction(self) -> Compaction {
+        let usual = Compaction::default();
+        Compaction {
+            spare_bytes: self.compact_above,
+            idle_spare_bytes: usual.idle_spare_bytes.min(self.compact_above),
+            factor: self.compact_factor,
+            ..usual
+        }
+    }
 }
 
 /// How much may wait, and for how long.
@@ -220,6 +261,10 @@ impl Config {
             );
             return out_of_range("limits.max_body", what);
         }
+        if self.store.compact_factor == 0 {
+            let what = "has to be at least 1: what is live stays".to_owned();
+            return out_of_range("store.compact_factor", what);
+        }
         if self.handshakes.max == 0 {
             return out_of_range("handshakes.max", "has to be at least 1".to_owned());
         }
@@ -295,6 +340,18 @@ mod tests {
         assert_eq!(config.sessions, Manners::default());
         assert_eq!(config.handshakes, HandshakeLimits::default());
         assert_eq!(config.rules(), Rules::default());
+        assert_eq!(config.store.compaction(), Compaction::default());
+    }
+
+    #[test]
+    fn a_store_is_compacted_when_the_operator_says() {
+        let text = format!("{MINIMAL}\n[store]\ncompact_above = 1000\ncompact_factor = 2\n");
+        let compaction = load(&text).unwrap().store.compaction();
+        assert_eq!((compaction.spare_bytes, compaction.factor), (1000, 2));
+        assert_eq!(
+            compaction.idle_spare_bytes, 1000,
+            "nor more while nothing is written"
+        );
     }
 
     #[test]
@@ -342,6 +399,10 @@ mod tests {
             (
                 format!("{MINIMAL}\n[handshakes]\nmax = 0\n"),
                 "handshakes.max: has to be at least 1",
+            ),
+            (
+                format!("{MINIMAL}\n[store]\ncompact_factor = 0\n"),
+                "store.compact_factor: has to be at least 1",
             ),
             (
                 format!("{MINIMAL}\n[sessions]\ndatagrams_burst = 0\n"),

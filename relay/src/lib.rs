@@ -34,7 +34,7 @@ mod rounds;
 mod store;
 
 pub use self::core::Manners;
-pub use config::{Config, ConfigError, Limits};
+pub use config::{Config, ConfigError, Limits, Upkeep};
 pub use holdfast_transport::gate::HandshakeLimits;
 pub use mail::policy::Strangers;
 pub use relay::{BindError, Relay};

@@ -51,6 +51,7 @@ pub(crate) struct Metrics {
     flushes: Counter,
     flush_seconds: Counter<f64, AtomicU64>,
     disk_bytes: Gauge,
+    compactions: Counter,
     /// How full the disk is, from 0 to 1.
     pub(crate) disk_fill: Gauge<f64, AtomicU64>,
     handshakes: Gauge,
@@ -136,6 +137,8 @@ impl Metrics {
         self.flush_seconds
             .inc_by((stats.flush_seconds - self.flush_seconds.get()).max(0.0));
         self.disk_bytes.set(stats.disk_bytes.cast_signed());
+        self.compactions
+            .inc_by(stats.compactions.saturating_sub(self.compactions.get()));
     }
 
     fn take_gate(&self, figures: GateFigures) {
@@ -227,6 +230,9 @@ impl Metrics {
             Unit::Bytes,
             self.disk_bytes.clone(),
         );
+        let compactions = self.compactions.clone();
+        let help = "How often what is live moved into a new log";
+        all.register("compactions", help, compactions);
         let fill = self.disk_fill.clone();
         all.register("disk_fill", "How full the disk is, from 0 to 1", fill);
         all

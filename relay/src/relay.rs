@@ -416,9 +416,9 @@ async fn accept(endpoint: Endpoint, gate: Arc<Gate>, context: Context) {
 
 /// Opening reads the whole store, which is nothing to hold up other tasks for.
 async fn open_store(config: &Config) -> Result<(DurableStore, Boot), BindError> {
-    let path = config.data.clone();
+    let (path, compaction) = (config.data.clone(), config.store.compaction());
     let opened = tokio::task::spawn_blocking(move || {
-        let store = DurableStore::open(&path)?;
+        let store = DurableStore::open(&path, compaction)?;
         let boot = store.begin_boot()?;
         Ok((store, boot))
     });

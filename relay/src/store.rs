@@ -70,6 +70,8 @@ pub(crate) struct StoreStats {
     pub(crate) flush_seconds: f64,
     /// Disk used, in bytes.
     pub(crate) disk_bytes: u64,
+    /// How often the live rows moved into a new log.
+    pub(crate) compactions: u64,
 }
 
 /// Why the store cannot be used.

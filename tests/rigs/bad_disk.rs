@@ -2,12 +2,15 @@
 
 use std::path::Path;
 
-use holdfast_tests::rig::{bad_disk, disk};
+use holdfast_tests::rig::{
+    bad_disk::{self, Full},
+    disk,
+};
 
 use crate::MACHINE;
 
 /// The errors that are tried.
-const FAULTS: usize = 10;
+const FAULTS: usize = 20;
 
 const BAD: &str = env!("CARGO_BIN_EXE_relay-on-bad-disk");
 const GOOD: &str = env!("CARGO_BIN_EXE_relay-under-test");
@@ -20,36 +23,30 @@ fn block_on<F: Future>(future: F) -> F::Output {
 #[test]
 fn a_disk_that_fails_loses_nothing_that_was_answered_and_the_relay_says_so() {
     let _machine = MACHINE.lock();
-    let mut met = 0;
+    let (mut met, mut met_moving) = (0, 0);
     for (fault, seed) in bad_disk::faults(1, FAULTS).into_iter().zip(1..) {
         let outcome = block_on(bad_disk::run(fault, Path::new(BAD), Path::new(GOOD), seed));
         let Some(said) = outcome.said else {
             continue;
         };
         met += 1;
+        met_moving += usize::from(fault.is_in_a_move());
+        let verdict = outcome.verdict;
         assert!(outcome.named, "{fault}: {said:#?}");
-        assert!(
-            outcome.verdict.is_clean(),
-            "{fault}: {:#?}",
-            outcome.verdict
-        );
-        assert!(
-            outcome.verdict.answered > 50,
-            "{fault}: {:?}",
-            outcome.verdict
-        );
+        assert!(verdict.is_clean(), "{fault}: {verdict:#?} {said:#?}");
+        assert!(verdict.answered > 50, "{fault}: {verdict:?}");
     }
     assert!(met * 2 >= FAULTS, "only {met} of {FAULTS} came about");
+    assert!(met_moving * 5 >= FAULTS, "only {met_moving} met a move");
 }
 
-#[test]
-fn a_full_disk_loses_nothing_that_was_answered_and_somebody_says_so() {
+fn keeps_its_word_when_full(full: Full) {
     let _machine = MACHINE.lock();
     if let Err(error) = disk::seclude() {
         eprintln!("skipped: {error}");
         return;
     }
-    match block_on(bad_disk::fill(Path::new(GOOD), 1)) {
+    match block_on(bad_disk::fill(Path::new(GOOD), full, 1)) {
         Ok((said, verdict)) => {
             let said = said.join("\n");
             let words = ["No space left on device", "DiskFull"];
@@ -58,4 +55,14 @@ fn a_full_disk_loses_nothing_that_was_answered_and_somebody_says_so() {
         }
         Err(error) => eprintln!("skipped: {error}"),
     }
+}
+
+#[test]
+fn a_full_disk_loses_nothing_that_was_answered_and_somebody_says_so() {
+    keeps_its_word_when_full(Full::AtLast);
+}
+
+#[test]
+fn a_disk_that_is_full_while_the_store_moves_loses_nothing_either() {
+    keeps_its_word_when_full(Full::InAMove);
 }

@@ -14,4 +14,12 @@ fn no_damage_is_silent() {
     for word in ["recovered", "refused"] {
         assert!(ended.figure(word) > 10, "{}", ended.said);
     }
+    let salvaged = ended.said.lines().rev().nth(1);
+    let salvaged = salvaged.and_then(|line| line.strip_prefix("salvaged "));
+    let salvaged = salvaged.and_then(|line| line.split(' ').next()?.parse().ok());
+    assert!(
+        salvaged.is_some_and(|salvaged: u64| salvaged > 10),
+        "{}",
+        ended.said
+    );
 }

@@ -1,8 +1,8 @@
 //! Kills.
 
-use crate::run;
+use crate::{Ended, run};
 
-fn keeps_its_word(target: &str, kills: u64) {
+fn keeps_its_word(target: &str, kills: u64) -> Ended {
     let kills_said = kills.to_string();
     let ended = run(
         env!("CARGO_BIN_EXE_kill"),
@@ -14,11 +14,17 @@ fn keeps_its_word(target: &str, kills: u64) {
     }
     assert_eq!(ended.figure("kills"), kills);
     assert!(ended.figure("answered") > 10 * kills, "{}", ended.said);
+    ended
 }
 
 #[test]
 fn a_killed_relay_keeps_its_word() {
-    keeps_its_word("relay", 50);
+    let ended = keeps_its_word("relay", 50);
+    assert!(
+        ended.aside() > 0,
+        "no kill met a compaction: {}",
+        ended.said
+    );
 }
 
 #[test]

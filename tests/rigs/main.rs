@@ -39,6 +39,16 @@ impl Ended {
         figure.unwrap_or_else(|| panic!("no {word} in the last line of: {}", self.said))
     }
 
+    /// The number at the end of the line before the last.
+    fn aside(&self) -> u64 {
+        let line = self.said.lines().rev().nth(1).unwrap_or_default();
+        let figure = line
+            .rsplit(' ')
+            .next()
+            .and_then(|figure| figure.parse().ok());
+        figure.unwrap_or_else(|| panic!("no figure before the last line of: {}", self.said))
+    }
+
     /// Whether it could not run here, which it says; then the test does, too.
     fn was_skipped(&self) -> bool {
         let skipped = self.code == Some(2) && self.last_line().starts_with("skipped: ");

@@ -16,6 +16,7 @@ fn what_was_answered_survives_a_power_cut() {
     }
     assert_eq!(ended.figure("cuts"), 30);
     assert!(ended.figure("answered") > 1000, "{}", ended.said);
+    assert!(ended.aside() > 0, "no cut met a compaction: {}", ended.said);
 }
 
 /// The negative control: the rig finds what it is for.

@@ -265,7 +265,7 @@ fn write(config: &Config) -> PathBuf {
     let text = format!(
         "listen = \"{}\"\nadmin = \"127.0.0.1:0\"\ndata = {:?}\nallocators = [{}]\n\n\
          [limits]\nping_grace = \"{}ms\"\ndrain = \"{}ms\"\nmax_messages = {}\nmax_bytes = {}\n\
-         max_disk_fill = {:?}\n\n{}",
+         max_disk_fill = {:?}\n\n[store]\ncompact_above = {}\ncompact_factor = {}\n\n{}",
         config.listen,
         config.data,
         addresses.join(", "),
@@ -274,6 +274,8 @@ fn write(config: &Config) -> PathBuf {
         config.limits.max_messages,
         config.limits.max_bytes,
         config.limits.max_disk_fill,
+        config.store.compact_above,
+        config.store.compact_factor,
         credentials(&config.credentials),
     );
     let path = config.data.with_extension("toml");

@@ -104,6 +104,7 @@ impl Net {
             limits,
             sessions: Default::default(),
             handshakes: Default::default(),
+            store: Default::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::mpsc};
 
-use holdfast_durable::{Closed, Db, Options};
+use holdfast_durable::{Closed, Compaction, Db, Options};
 
 use super::{Boot, StoreError, rows::RowStore};
 
@@ -10,9 +10,13 @@ use super::{Boot, StoreError, rows::RowStore};
 pub(crate) type DurableStore = RowStore<Db>;
 
 impl DurableStore {
-    /// Opens the store in a directory, or makes one.
-    pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
-        Ok(Self::new(Db::open(dir, Options::default())?))
+    /// Opens the store in a directory, or makes one, to be compacted as said.
+    pub(crate) fn open(dir: &Path, compaction: Compaction) -> Result<Self, StoreError> {
+        let options = Options {
+            compaction,
+            ..Options::default()
+        };
+        Ok(Self::new(Db::open(dir, options)?))
     }
 
     /// Begins another run of the relay. Blocks until that is on the disk.
@@ -42,7 +46,7 @@ mod tests {
     #[test]
     fn it_keeps_the_contract_over_reopening() {
         let dir = tempfile::tempdir().unwrap();
-        let open = || DurableStore::open(dir.path()).unwrap();
+        let open = || DurableStore::open(dir.path(), Compaction::default()).unwrap();
         super::super::contract::check(open(), |store| {
             store.close().unwrap();
             drop(store);
@@ -55,7 +59,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut reading = None;
         for number in 1..4 {
-            let store = DurableStore::open(dir.path()).unwrap();
+            let store = DurableStore::open(dir.path(), Compaction::default()).unwrap();
             assert_eq!(store.begin_boot().unwrap(), Boot { number, reading });
             let now = Reading {
                 mail_ms: number,

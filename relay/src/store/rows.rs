@@ -70,6 +70,7 @@ impl<S: Store> MailboxStore for RowStore<S> {
             flushes: stats.groups,
             flush_seconds: stats.flush_time.as_secs_f64(),
             disk_bytes: stats.disk_bytes,
+            compactions: stats.compactions,
         }
     }
 }

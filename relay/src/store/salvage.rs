@@ -128,6 +128,7 @@ fn name(Mailbox(account, device): Mailbox<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use holdfast_durable::Compaction;
     use holdfast_protocol::id::Lane;
 
     use super::*;
@@ -156,11 +157,11 @@ mod tests {
     /// A store of some boots with three messages for one device and one for another.
     fn store(dir: &Path) {
         for _ in 0..3 {
-            let store = DurableStore::open(dir).unwrap();
+            let store = DurableStore::open(dir, Compaction::default()).unwrap();
             store.begin_boot().unwrap();
             store.close().unwrap();
         }
-        let store = DurableStore::open(dir).unwrap();
+        let store = DurableStore::open(dir, Compaction::default()).unwrap();
         let messages = (1..4).map(|position| message("alice/phone", position));
         contract::commit(&store, messages.collect());
         contract::commit(&store, vec![message("bob/pc", 4)]);
@@ -188,7 +189,9 @@ mod tests {
         let dir = place.path().join("mail");
         store(&dir);
         damage(&dir, 2);
-        let refused = DurableStore::open(&dir).map(|_| ()).unwrap_err();
+        let refused = DurableStore::open(&dir, Compaction::default())
+            .map(|_| ())
+            .unwrap_err();
         assert!(matches!(refused, StoreError::Open(error) if error.is_damage()));
         let (salvaged, aside) = Salvaged::in_place_of(&dir).unwrap();
         assert_eq!(aside, place.path().join("mail.damaged-1"));
@@ -196,7 +199,7 @@ mod tests {
         let waiting = [("alice/phone".to_owned(), 2), ("bob/pc".to_owned(), 1)];
         assert_eq!(salvaged.mailboxes, waiting.into());
         assert_eq!(salvaged.lost, [("alice/phone".to_owned(), 1)].into());
-        let store = DurableStore::open(&dir).unwrap();
+        let store = DurableStore::open(&dir, Compaction::default()).unwrap();
         let rows = store.load(&"alice".parse().unwrap()).unwrap();
         let positions: Vec<_> = rows.messages.iter().map(|row| row.position).collect();
         assert_eq!(positions, [1, 3]);
@@ -211,7 +214,10 @@ mod tests {
         let salvaged = Salvaged::of(&dir).unwrap();
         assert!(salvaged.report.complete);
         assert_eq!((salvaged.messages(), salvaged.lost.len()), (4, 0));
-        assert!(DurableStore::open(&dir).is_ok(), "a look changed the store");
+        assert!(
+            DurableStore::open(&dir, Compaction::default()).is_ok(),
+            "a look changed the store"
+        );
     }
 
     /// The number of the boot is in every position, so a lost row of it does not bring one back.

@@ -14,7 +14,9 @@ use holdfast_tests::rig::{
 /// Makes stores by running a relay, stopped in order and killed; then, in each case, damages a copy:
 /// flipped bits, zeroed pages, garbage, a truncated, a missing, an older file; and starts a relay on it.
 /// Either every message is delivered as it was sent and nothing else is, or the relay does not start and
-/// says what is damaged and what to do; anything else is silent. The last line is
+/// says what is damaged and what to do. Then `holdfast-relay recover` is run, which has to leave the
+/// damaged store as it is; what it makes of it has to open, hold nothing but what was sent, and lack
+/// nothing without a word. Anything else is silent. The last lines are `salvaged K of F` and
 /// `cases N recovered R refused F silent S`.
 ///
 /// Exit codes: 0 when nothing was silent, 1 otherwise.

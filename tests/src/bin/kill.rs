@@ -14,7 +14,8 @@ use holdfast_tests::rig::{
 /// Runs the target as a process of its own, under load from real clients, kills it (SIGKILL) at any
 /// moment, starts it again, and looks whether every message comes that was answered, as it was sent,
 /// once, and in order; and with the allocator, whether every account is still at home where it was. The
-/// last line is `kills N answered A lost L twice T disordered D`.
+/// last lines are `compactions cut off C`, those that a relay's kill met half done, and
+/// `kills N answered A lost L twice T disordered D`.
 ///
 /// Exit codes: 0 when the last three are 0, 1 otherwise.
 #[derive(Parser)]

@@ -15,7 +15,7 @@ use holdfast_tests::rig::{
 /// Runs a real relay on an ext4 file system in a file, under load from real clients; shuts the file
 /// system down without flushing its log, kills the relay, mounts the disk again, starts the relay
 /// again, and looks whether every message comes that was answered before the cut, as it was sent and
-/// once. The last line is
+/// once. The last lines are `compactions cut off C`, those that a cut met half done, and
 /// `cuts N answered A lost L twice T unopened U`. Needs to be root, on Linux.
 ///
 /// Exit codes: 0 when nothing was lost (with --without-barrier: when something was), 1 otherwise, 2

@@ -1,6 +1,7 @@
 //! The relay on a disk that fails: the calls by which it writes and syncs its store are counted, and one
 //! of them, or all from one on, fail as `HOLDFAST_BAD_DISK` says: `CALL,NUMBER,ERRNO,HOW`, for example
-//! `write,17,28,once` or `sync,3,5,from`.
+//! `write,17,28,once` or `sync,3,5,from`. With a fifth word, `sync,3,5,from,generation-000002`, only the
+//! calls on files with that in their path count.
 
 use std::process::ExitCode;
 
@@ -25,6 +26,8 @@ mod disk {
         number: u32,
         errno: c_int,
         from_then_on: bool,
+        /// Only on files with this in their path.
+        place: Option<String>,
     }
 
     impl Fault {
@@ -35,7 +38,14 @@ mod disk {
                 number: parts.next()?.parse().ok()?,
                 errno: parts.next()?.parse().ok()?,
                 from_then_on: parts.next()? == "from",
+                place: parts.next().map(str::to_owned),
             })
+        }
+
+        fn is_about(&self, call: &str, fd: c_int) -> bool {
+            let path = || std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap_or_default();
+            let here = |place: &String| path().display().to_string().contains(place);
+            self.call == call && self.place.as_ref().is_none_or(here)
         }
     }
 
@@ -45,8 +55,8 @@ mod disk {
     static SYNCS: AtomicU32 = AtomicU32::new(0);
 
     /// The error number that this call fails with, if it does.
-    fn failure(call: &str, count: &AtomicU32) -> Option<c_int> {
-        let fault = FAULT.as_ref().filter(|fault| fault.call == call)?;
+    fn failure(call: &str, fd: c_int, count: &AtomicU32) -> Option<c_int> {
+        let fault = FAULT.as_ref().filter(|fault| fault.is_about(call, fd))?;
         let number = count.fetch_add(1, Ordering::Relaxed) + 1;
         let now = number == fault.number || (fault.from_then_on && number > fault.number);
         if number == fault.number {
@@ -62,7 +72,7 @@ mod disk {
     }
 
     fn write(fd: c_int, from: *const c_void, len: usize, offset: i64) -> isize {
-        let outcome = match failure("write", &WRITES) {
+        let outcome = match failure("write", fd, &WRITES) {
             Some(errno) => fail(errno),
             // SAFETY: what the caller passes is handed on as it is.
             None => unsafe { libc::syscall(libc::SYS_pwrite64, fd, from, len, offset) },
@@ -71,7 +81,7 @@ mod disk {
     }
 
     fn sync(call: c_long, fd: c_int) -> c_int {
-        let outcome = match failure("sync", &SYNCS) {
+        let outcome = match failure("sync", fd, &SYNCS) {
             Some(errno) => fail(errno),
             // SAFETY: the kernel looks at nothing but the number.
             None => unsafe { libc::syscall(call, fd) },

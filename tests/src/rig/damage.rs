@@ -2,7 +2,8 @@
 //!
 //! Some stores are made by running a relay; then each case damages a copy of one and starts a relay on
 //! it. Either everything is there and nothing else, or the relay does not start, and says what is
-//! damaged and what to do. Anything else is a loss that nobody was told of.
+//! damaged and what to do. That is done, and what was salvaged has to be what was sent. Anything else
+//! is a loss that nobody was told of.
 
 use std::{fmt, sync::Arc};
 
@@ -11,6 +12,7 @@ use tokio::task::JoinSet;
 use self::{case::Case, store::Stores};
 
 mod case;
+mod recovery;
 mod store;
 mod wound;
 
@@ -33,8 +35,11 @@ pub struct Options {
 enum End {
     /// Everything was there, and nothing else.
     Recovered,
-    /// The relay said what is damaged, and what to do.
+    /// The relay said what is damaged, and what to do; but that there is nothing to salvage anything
+    /// from is what that said.
     Refused,
+    /// The relay said what is damaged, and what to do; that was done, and there is a store again.
+    Salvaged,
     /// Neither: what was seen instead.
     Silent(String),
 }
@@ -48,6 +53,8 @@ pub struct Outcome {
     pub recovered: u32,
     /// How many were refused in words.
     pub refused: u32,
+    /// Of how many of those something was salvaged.
+    pub salvaged: u32,
     /// How often something was wrong and nobody said so.
     pub silent: u32,
 }
@@ -58,6 +65,10 @@ impl Outcome {
         match end {
             End::Recovered => self.recovered += 1,
             End::Refused => self.refused += 1,
+            End::Salvaged => {
+                self.refused += 1;
+                self.salvaged += 1;
+            }
             End::Silent(_) => self.silent += 1,
         }
     }
@@ -69,8 +80,10 @@ impl fmt::Display for Outcome {
             cases,
             recovered,
             refused,
+            salvaged,
             silent,
         } = self;
+        writeln!(f, "salvaged {salvaged} of {refused}")?;
         write!(
             f,
             "cases {cases} recovered {recovered} refused {refused} silent {silent}"
@@ -124,7 +137,8 @@ fn note(outcome: &mut Outcome, ended: Ended, say: &mut impl FnMut(String)) {
     outcome.count(&end);
     say(match end {
         End::Recovered => format!("case {number}: {what}: recovered"),
-        End::Refused => format!("case {number}: {what}: refused"),
+        End::Refused => format!("case {number}: {what}: refused, and nothing salvaged"),
+        End::Salvaged => format!("case {number}: {what}: refused, and salvaged"),
         End::Silent(why) => format!("case {number}: {what}: SILENT: {why}"),
     });
 }

@@ -40,6 +40,8 @@ pub struct Options {
 pub struct Outcome {
     /// How many there were.
     pub kills: u32,
+    /// How many of them met a store while it moved into a new log; only relays' stores do.
+    pub moving: u32,
     /// What was promised and what came.
     pub verdict: Verdict,
 }
@@ -54,6 +56,7 @@ impl fmt::Display for Outcome {
             ..
         } = self.verdict;
         let kills = self.kills;
+        writeln!(f, "compactions cut off {}", self.moving)?;
         write!(
             f,
             "kills {kills} answered {answered} lost {lost} twice {twice} disordered {disordered}"
@@ -79,6 +82,11 @@ trait Life: Sized {
     /// start again, and this life is over.
     fn kill(&mut self) -> impl Future<Output = Result<String, String>>;
 
+    /// How often a kill met a store while it moved into a new log.
+    fn moving(&self) -> u32 {
+        0
+    }
+
     /// Lets everything come to its end, and closes the book.
     fn end(self) -> impl Future<Output = Verdict>;
 }
@@ -99,6 +107,7 @@ async fn live_and_die<L: Life>(options: &Options, say: &mut impl FnMut(String)) 
                 break;
             }
         }
+        outcome.moving += life.moving();
         let mut verdict = life.end().await;
         if let Err(why) = started {
             verdict.lost += 1;

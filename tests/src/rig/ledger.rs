@@ -184,6 +184,11 @@ impl Ledger {
         self.book.lock().verdict.findings.clone()
     }
 
+    /// How often something came that was not sent like that.
+    pub fn wrongs(&self) -> usize {
+        self.book.lock().verdict.lost
+    }
+
     /// Whether a message has come.
     pub fn has_come(&self, key: Key) -> bool {
         let book = self.book.lock();

@@ -4,7 +4,7 @@
 //! killed, the disk mounted again, the relay started again. What was promised before the cut has to
 //! come, as it was sent, and nothing may come twice. A store lives through several cuts, so that it
 //! has some size and some history; then all of it is fetched, the book is closed, and the next one
-//! begins.
+//! begins. The store moves into a new log again and again, so that cuts meet that, too.
 
 use std::fmt;
 
@@ -49,6 +49,8 @@ pub struct Options {
 pub struct Outcome {
     /// How many there were.
     pub cuts: u32,
+    /// How many of them met the store while it moved into a new log.
+    pub moving: u32,
     /// What was promised and what came.
     pub verdict: Verdict,
     /// How often the relay could not open its store again.
@@ -64,6 +66,7 @@ impl fmt::Display for Outcome {
             ..
         } = self.verdict;
         let (cuts, unopened) = (self.cuts, self.unopened);
+        writeln!(f, "compactions cut off {}", self.moving)?;
         write!(
             f,
             "cuts {cuts} answered {answered} lost {lost} twice {twice} unopened {unopened}"
@@ -100,6 +103,7 @@ pub async fn run(options: &Options, say: &mut impl FnMut(String)) -> Result<Outc
                 break;
             }
         }
+        outcome.moving += life.moving;
         outcome.unopened += u32::from(life.relay.is_none());
         let verdict = life.end().await;
         verdict.findings.iter().for_each(|what| say(what.clone()));
@@ -140,6 +144,8 @@ struct Life {
     disk: Disk,
     config: Config,
     relay: Option<Daemon>,
+    /// How often a cut met the store while it moved into a new log.
+    moving: u32,
     _folder: TempDir,
 }
 
@@ -150,7 +156,7 @@ impl Life {
         let scene = Scene::set(seed, 0).await;
         let config = Config {
             data: disk.path().join("mail"),
-            ..scene.net.relay_config("r1", scene::limits())
+            ..scene::restless(scene.net.relay_config("r1", scene::limits()))
         };
         let mut life = Self {
             program: options.relay.clone(),
@@ -159,6 +165,7 @@ impl Life {
             disk,
             config,
             relay: None,
+            moving: 0,
             _folder: folder,
         };
         life.start().await;
@@ -218,6 +225,7 @@ impl Life {
     async fn leave_dark(&mut self) -> Result<(), DiskError> {
         self.relay.take().expect("a relay").kill().await;
         self.disk.remount()?;
+        self.moving += u32::from(scene::was_moving(&self.config.data));
         self.scene.ledger.lighten();
         Ok(())
     }

@@ -1,9 +1,9 @@
 //! An allocator, everybody's certificates, and a crowd, seen through blow after blow until the book is
 //! closed. The relays, and what is done to them, are each rig's own.
 
-use std::{mem, ops::Range, sync::Arc, time::Duration};
+use std::{fs, mem, ops::Range, path::Path, sync::Arc, time::Duration};
 
-use holdfast_relay::Limits;
+use holdfast_relay::{Config, Limits, Upkeep};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tokio::sync::Semaphore;
 
@@ -182,6 +182,41 @@ impl Scene {
 /// Everybody's number in the book.
 fn everybody() -> Range<u16> {
     0..AWAY + THERE
+}
+
+/// What a relay is started with whose store moves into a new log each time the log has doubled.
+pub fn restless(config: Config) -> Config {
+    Config {
+        store: Upkeep {
+            compact_above: 0,
+            compact_factor: 1,
+        },
+        ..config
+    }
+}
+
+/// Whether a relay that was cut off was just moving its store into a new log: the folders of both are
+/// there.
+pub fn was_moving(data: &Path) -> bool {
+    folders(data).len() > 1
+}
+
+/// The folder that a relay's store moves into next, by its name: they are numbered.
+pub fn next_folder(data: &Path) -> String {
+    let newest = folders(data).pop().expect("a store");
+    let (name, number) = newest.rsplit_once('-').expect("a number");
+    let number: u32 = number.parse().expect("a number");
+    format!("{name}-{:06}", number + 1)
+}
+
+fn folders(data: &Path) -> Vec<String> {
+    let entries = fs::read_dir(data).expect("a store");
+    let entries = entries.map(|entry| entry.expect("a file"));
+    let folders = entries.filter(|entry| entry.path().is_dir());
+    let names = folders.map(|folder| folder.file_name().into_string().expect("a name"));
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
 }
 
 /// What relays are started with: no mailbox is ever full.

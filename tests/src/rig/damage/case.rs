@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::{
     End,
+    recovery::{self, Recovery},
     store::{self, ACCOUNTS, Store, Stores},
     wound::Wound,
 };
@@ -76,7 +77,7 @@ impl Case {
         let what = self.inflict();
         let mut relay = self.launch();
         let end = match relay.listening().await {
-            Err(ended) => self.judge_refusal(&ended),
+            Err(ended) => self.judge_refusal(&ended).await,
             Ok(_) => self.judge_delivery(&relay).await,
         };
         let end = match end {
@@ -116,8 +117,9 @@ impl Case {
         format!("{:?}, {}", store.left, done.expect("a wound"))
     }
 
-    /// A relay that does not start has to say which file or folder is damaged, and what to do.
-    fn judge_refusal(&self, ended: &NotListening) -> End {
+    /// A relay that does not start has to say which file or folder is damaged, and what to do; and what
+    /// it says has to help.
+    async fn judge_refusal(&self, ended: &NotListening) -> End {
         let Some(status) = ended.status else {
             return End::Silent("it neither starts nor ends".to_owned());
         };
@@ -126,7 +128,30 @@ impl Case {
         let said = ended.log.iter().filter(|line| line.contains(&place));
         match said.filter(way_out).count() {
             0 => End::Silent(format!("{status}, without saying what to do")),
-            _ => End::Refused,
+            _ => self.recover().await.unwrap_or_else(End::Silent),
+        }
+    }
+
+    /// A store that was salvaged has to open, with nothing in it but what was sent. What was delivered
+    /// and deleted may have come back.
+    async fn recover(&self) -> Result<End, String> {
+        let Recovery::Salvaged { complete } = recovery::recover(&self.data).await? else {
+            return Ok(End::Refused);
+        };
+        let mut relay = self.launch();
+        let listening = relay.listening().await;
+        listening.map_err(|ended| format!("what was salvaged does not open: {ended}"))?;
+        let (ledger, came) = self.fetch(&relay).await;
+        let said = format!("{:#?}; {:#?}", ledger.findings(), relay.log());
+        relay.kill().await;
+        let lost = ledger.owed(&Vec::from_iter(0..ACCOUNTS));
+        match (came, ledger.wrongs()) {
+            (false, _) => Err(format!("what was salvaged is not delivered: {said}")),
+            (true, 1..) => Err(format!("what was salvaged is not what was sent: {said}")),
+            (true, 0) if complete && lost > 0 => {
+                Err(format!("recover says that nothing is lost, and {lost} are"))
+            }
+            (true, 0) => Ok(End::Salvaged),
         }
     }
 

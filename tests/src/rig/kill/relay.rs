@@ -40,6 +40,8 @@ impl fmt::Display for Moment {
 pub(super) struct Life {
     scene: Scene,
     relays: [Node; 2],
+    /// How often a kill met a store while it moved into a new log.
+    moving: u32,
 }
 
 struct Node {
@@ -71,7 +73,7 @@ impl super::Life for Life {
         let mut scene = Scene::set(seed, 0).await;
         let mut relays = ["r1", "r2"].map(|name| Node {
             name,
-            config: scene.net.relay_config(name, scene::limits()),
+            config: scene::restless(scene.net.relay_config(name, scene::limits())),
             daemon: None,
         });
         for relay in &mut relays {
@@ -81,7 +83,11 @@ impl super::Life for Life {
             scene.net.leased(relay.name).await;
         }
         scene.gather().await;
-        Self { scene, relays }
+        Self {
+            scene,
+            relays,
+            moving: 0,
+        }
     }
 
     async fn kill(&mut self) -> Result<String, String> {
@@ -103,6 +109,7 @@ impl super::Life for Life {
         }
         let relay = &mut self.relays[which];
         relay.kill().await;
+        self.moving += u32::from(scene::was_moving(&relay.config.data));
         let promised = self.scene.ledger.promises();
         relay.launch();
         relay.listening().await?;
@@ -113,6 +120,10 @@ impl super::Life for Life {
             "{} {moment}, {promised} promised by then, {fetched} fetched after, {took} ms",
             self.relays[which].name
         ))
+    }
+
+    fn moving(&self) -> u32 {
+        self.moving
     }
 
     async fn end(self) -> Verdict {

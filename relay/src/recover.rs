@@ -8,13 +8,14 @@ use std::{
 };
 
 use clap::Args;
+use holdfast_transport::keys::EndpointKeys;
 
 use crate::{Config, relay::KEYS, store::salvage::Salvaged};
 
 /// Salvages what can be read of a damaged store of mail, and puts it in the store's place.
 ///
 /// The damaged store is renamed to DATA.damaged-1 (or the next free number) and never changed.
-/// The relay must not be running. Exit code 0: everything was salvaged; 3: something is lost, and
+/// The relay must not be running. Exit code 0: all mail was salvaged; 3: something is lost, and
 /// the report says what is known of it; 1: nothing was done; 2: the arguments make no sense.
 #[derive(Args)]
 pub(crate) struct Recover {
@@ -43,8 +44,14 @@ impl Recover {
             }
             false => {
                 let (salvaged, aside) = Salvaged::in_place_of(&data)?;
-                keep_keys(&aside, &data)?;
+                let kept = keep_keys(&aside, &data)?;
                 report(&mut out, &data, &salvaged)?;
+                if !kept {
+                    writeln!(
+                        out,
+                        "{KEYS} is missing or damaged: the relay makes a new one"
+                    )?;
+                }
                 writeln!(out, "the damaged store is now {}", aside.display())?;
                 writeln!(
                     out,
@@ -60,12 +67,19 @@ impl Recover {
     }
 }
 
-/// The relay's own keys lie beside its mail. Without them it makes new ones.
-fn keep_keys(from: &Path, to: &Path) -> io::Result<()> {
-    match fs::copy(from.join(KEYS), to.join(KEYS)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+/// The relay's own keys lie beside its mail. Without them it makes new ones, but not in place of
+/// damaged ones, so those stay behind. Whether they were kept.
+fn keep_keys(from: &Path, to: &Path) -> io::Result<bool> {
+    let (from, to) = (from.join(KEYS), to.join(KEYS));
+    match fs::copy(from, &to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        copied => copied?,
+    };
+    let sound = EndpointKeys::load_or_create(&to).is_ok();
+    if !sound {
+        fs::remove_file(&to)?;
     }
+    Ok(sound)
 }
 
 fn report(out: &mut impl Write, data: &Path, salvaged: &Salvaged) -> io::Result<()> {
@@ -135,6 +149,21 @@ mod tests {
             others: 5,
             ..Salvaged::default()
         }
+    }
+
+    #[test]
+    fn keys_are_kept_unless_they_are_damaged() {
+        let place = tempfile::tempdir().unwrap();
+        let [aside, data] = ["aside", "data"].map(|name| place.path().join(name));
+        [&aside, &data].map(|dir| fs::create_dir(dir).unwrap());
+        assert!(!keep_keys(&aside, &data).unwrap(), "there are none");
+        EndpointKeys::load_or_create(&aside.join(KEYS)).unwrap();
+        assert!(keep_keys(&aside, &data).unwrap());
+        let kept = [&aside, &data].map(|dir| fs::read(dir.join(KEYS)).unwrap());
+        assert_eq!(kept[0], kept[1]);
+        fs::write(aside.join(KEYS), "damaged").unwrap();
+        assert!(!keep_keys(&aside, &data).unwrap());
+        assert!(aside.join(KEYS).exists() && !data.join(KEYS).exists());
     }
 
     #[test]

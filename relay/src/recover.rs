@@ -155,7 +155,9 @@ mod tests {
     fn keys_are_kept_unless_they_are_damaged() {
         let place = tempfile::tempdir().unwrap();
         let [aside, data] = ["aside", "data"].map(|name| place.path().join(name));
-        [&aside, &data].map(|dir| fs::create_dir(dir).unwrap());
+        for dir in [&aside, &data] {
+            fs::create_dir(dir).unwrap();
+        }
         assert!(!keep_keys(&aside, &data).unwrap(), "there are none");
         EndpointKeys::load_or_create(&aside.join(KEYS)).unwrap();
         assert!(keep_keys(&aside, &data).unwrap());

@@ -1,6 +1,6 @@
 //! What every rule needs at hand: the time, the limits, the next position, and the out-tray.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use holdfast_protocol::{
@@ -313,9 +313,19 @@ impl Grace {
     }
 }
 
-/// A shared shelf.
-impl<S: Shelf + ?Sized> Shelf for Arc<S> {
-    fn body(&self, place: &Place) -> Option<Bytes> {
-        (**self).body(place)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_grow_from_boot_to_boot_and_tell_theirs() {
+        assert_eq!(Positions::of_boot(0).take(), 1, "0 is before all of them");
+        let mut positions = Positions::of_boot(3);
+        let first = positions.take();
+        assert_eq!(positions.take(), first + 1);
+        assert_eq!(Positions::boot_of(first), 3);
+        let next = Positions::of_boot(4).take();
+        assert!(next > first);
+        assert_eq!(Positions::boot_of(next), 4);
     }
 }

@@ -212,18 +212,23 @@ mod tests {
         assert_eq!(trace(1), Trace::Ended(Some(Outcome::Delivered)));
         assert_eq!(trace(2), Trace::Ended(Some(Outcome::Replaced)));
         assert_eq!(trace(3), Trace::Waiting(30));
+        let noted = &marks.0[&source(1)].ended;
+        assert_eq!(noted.len(), 1, "what was delivered takes no memory");
     }
 
     #[test]
     fn the_end_of_a_message_of_an_earlier_run_is_not_known_unless_it_ends_in_this_one() {
         let mut marks = Marks::default();
         marks.restore(source(1), Mark { seq: 9, day: 1 });
-        marks.restore_waiting(source(1), 8, 80);
         let trace = |marks: &Marks, seq| marks.trace(&source(1), seq).unwrap();
         assert_eq!(trace(&marks, 7), Trace::Ended(None));
-        assert_eq!(trace(&marks, 8), Trace::Waiting(80));
-        marks.ended(&source(1), 8, Outcome::Delivered);
-        assert_eq!(trace(&marks, 8), Trace::Ended(Some(Outcome::Delivered)));
+        for seq in 8..=9 {
+            marks.restore_waiting(source(1), seq, 10 * seq);
+            assert_eq!(trace(&marks, seq), Trace::Waiting(10 * seq));
+            marks.ended(&source(1), seq, Outcome::Delivered);
+            let delivered = Trace::Ended(Some(Outcome::Delivered));
+            assert_eq!(trace(&marks, seq), delivered);
+        }
     }
 
     /// Its sender may have asked to hear its end, and asks again in its next session.

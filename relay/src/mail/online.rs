@@ -154,6 +154,19 @@ mod tests {
         assert_eq!(online.len(), 0);
     }
 
+    #[test]
+    fn the_list_is_in_the_order_of_names() {
+        let [pc, phone] = ["pc", "phone"].map(|name| Name::new(name).unwrap());
+        let mut online = Online::default();
+        online.attach(&phone, session(1, 1));
+        online.attach(&pc, session(2, 2));
+        assert!(online.devices().eq([&pc, &phone]));
+        assert_eq!(online.len(), 2);
+        online.detach(&phone, 1);
+        assert!(online.devices().eq([&pc]));
+        assert_eq!(online.len(), 1);
+    }
+
     /// The home measures a session's age each time a link to it is made, not twice the same.
     #[test]
     fn a_session_that_is_attached_again_over_a_new_link_does_not_end_itself() {

@@ -210,3 +210,56 @@ impl Asker {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SUPERSEDED: Outbound = Outbound::Superseded { session: 1 };
+
+    #[test]
+    fn what_is_queued_comes_out_in_order_and_rings_once() {
+        let outlet = Outlet::new();
+        outlet.clone().push(SUPERSEDED);
+        assert!(outlet.bell().take());
+        outlet.push(Outbound::Overloaded);
+        assert!(!outlet.bell().take(), "it rang when it was empty");
+        assert_eq!(outlet.take(), [SUPERSEDED, Outbound::Overloaded]);
+        assert_eq!(outlet.take(), []);
+        outlet.push(SUPERSEDED);
+        assert!(outlet.bell().take());
+    }
+
+    #[test]
+    fn who_is_shut_out_is_told_why_behind_what_was_queued() {
+        for (shut, why) in [
+            (Outlet::shut as fn(&Outlet), Outbound::Overloaded),
+            (Outlet::relink, Outbound::Relinked),
+        ] {
+            let outlet = Outlet::new();
+            outlet.push(SUPERSEDED);
+            assert!(!outlet.is_shut());
+            shut(&outlet);
+            assert!(outlet.is_shut());
+            assert_eq!(outlet.take(), [SUPERSEDED, why]);
+        }
+    }
+
+    #[test]
+    fn a_closed_outlet_keeps_nothing() {
+        let outlet = Outlet::new();
+        outlet.push(SUPERSEDED);
+        assert!(!outlet.is_closed());
+        outlet.close();
+        assert!(outlet.is_closed());
+        outlet.push(SUPERSEDED);
+        assert_eq!(outlet.take(), []);
+    }
+
+    #[test]
+    fn outlets_are_the_same_only_if_they_are_one_queue() {
+        let outlet = Outlet::new();
+        assert_eq!(outlet, outlet.clone());
+        assert_ne!(outlet, Outlet::new());
+    }
+}

@@ -246,3 +246,74 @@ impl Retained {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use holdfast_protocol::{
+        id::{Lane, MessageId, Sender},
+        message::Options,
+        time::Time,
+    };
+
+    use super::*;
+    use crate::mail::{
+        desk::{Now, Positions, Shelf},
+        policy::Rules,
+    };
+
+    /// A store from which nothing can be read yet.
+    struct Bare;
+
+    impl Shelf for Bare {
+        fn body(&self, _: &Place) -> Option<Bytes> {
+            None
+        }
+    }
+
+    fn header(key: &str, seq: u64) -> Header {
+        Header {
+            id: MessageId {
+                sender: Sender::Service("push".parse().unwrap()),
+                epoch: 1,
+                lane: Lane::Message,
+                seq,
+            },
+            accepted_ms: 0,
+            since_ms: 0,
+            options: Options {
+                key: Some(key.parse().unwrap()),
+                retain: true,
+                ..Options::default()
+            },
+        }
+    }
+
+    /// It may not be readable before.
+    #[test]
+    fn a_body_stays_at_hand_until_it_is_durable() {
+        let (rules, mut held) = (Rules::default(), 0);
+        let mut positions = Positions::of_boot(1);
+        let now = Now {
+            time: Time::ZERO,
+            wall_ms: 0,
+            mail_ms: 0,
+        };
+        let mut desk = Desk::new(now, &rules, &mut positions, &mut held, &Bare);
+        let mut retained = Retained::new("alice".parse().unwrap());
+        for (position, key) in [(1, "a"), (2, "b")] {
+            let body = Bytes::from_static(b"kept");
+            retained.accept(position, header(key, position), body, position, &mut desk);
+        }
+        retained.stored(1, &mut Answers::default());
+        assert!(!retained.is_settled());
+        let at_hand: Vec<u64> = retained
+            .keepsakes(&desk)
+            .iter()
+            .map(|keepsake| keepsake.position)
+            .collect();
+        assert_eq!(at_hand, [2]);
+        retained.stored(2, &mut Answers::default());
+        assert!(retained.is_settled());
+        assert!(retained.keepsakes(&desk).is_empty());
+    }
+}

@@ -55,6 +55,16 @@ mod tests {
     }
 
     #[test]
+    fn whoever_comes_next_may_open_it_once_it_is_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || DurableStore::open(dir.path(), Compaction::default());
+        let store = open().unwrap();
+        assert!(open().is_err());
+        store.close().unwrap();
+        assert!(open().is_ok());
+    }
+
+    #[test]
     fn each_boot_has_a_larger_number_and_the_last_reading_of_the_one_before() {
         let dir = tempfile::tempdir().unwrap();
         let mut reading = None;

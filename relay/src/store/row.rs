@@ -318,3 +318,39 @@ fn undecodable(kind: &'static str, why: impl ToString) -> StoreError {
         why: why.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::contract;
+
+    /// What is read of a message whose key says one lane and whose header another.
+    fn read(place: Place) -> Result<Rows, StoreError> {
+        let row = of(Write::PutMessage {
+            place,
+            position: 1,
+            lane: Lane::Bulk,
+            header: contract::header(Lane::Message, 1),
+            body: Bytes::new(),
+        });
+        let (_, key) = split_at_zero(&row.key)?;
+        let mut rows = Rows::default();
+        collect(&mut rows, key, &row.value.unwrap()).map(|()| rows)
+    }
+
+    #[test]
+    fn a_message_in_the_other_lane_is_an_error() {
+        let waiting = read(Place::Mailbox {
+            device: "alice/phone".parse().unwrap(),
+            lane: Lane::Bulk,
+            position: 1,
+        });
+        assert!(matches!(waiting, Err(StoreError::Row { kind: "mail", .. })));
+        let retained = read(Place::Retained {
+            account: "alice".parse().unwrap(),
+            key: "bookmarks".parse().unwrap(),
+        });
+        let kind = "retained mail";
+        assert!(matches!(retained, Err(StoreError::Row { kind: found, .. }) if found == kind));
+    }
+}

@@ -154,7 +154,25 @@ mod tests {
         }
     }
 
-    /// A store of some boots with three messages for one device and one for another.
+    fn retained(position: u64) -> Write {
+        Write::PutMessage {
+            place: retained_place(),
+            position,
+            lane: Lane::Message,
+            header: contract::header(Lane::Message, position),
+            body: Bytes::from_static(b"kept"),
+        }
+    }
+
+    fn retained_place() -> Place {
+        Place::Retained {
+            account: "alice".parse().unwrap(),
+            key: "bookmarks".parse().unwrap(),
+        }
+    }
+
+    /// A store of three boots with three messages for one device and one for another, and one that
+    /// an account retains.
     fn store(dir: &Path) {
         for _ in 0..3 {
             let store = DurableStore::open(dir, Compaction::default()).unwrap();
@@ -164,7 +182,7 @@ mod tests {
         let store = DurableStore::open(dir, Compaction::default()).unwrap();
         let messages = (1..4).map(|position| message("alice/phone", position));
         contract::commit(&store, messages.collect());
-        contract::commit(&store, vec![message("bob/pc", 4)]);
+        contract::commit(&store, vec![message("bob/pc", 4), retained(5)]);
         store.close().unwrap();
     }
 
@@ -203,7 +221,7 @@ mod tests {
         let rows = store.load(&"alice".parse().unwrap()).unwrap();
         let positions: Vec<_> = rows.messages.iter().map(|row| row.position).collect();
         assert_eq!(positions, [1, 3]);
-        assert!(store.begin_boot().unwrap().number > 3);
+        assert_eq!(store.begin_boot().unwrap().number, 3 + LOST_BOOTS + 1);
     }
 
     #[test]
@@ -214,6 +232,9 @@ mod tests {
         let salvaged = Salvaged::of(&dir).unwrap();
         assert!(salvaged.report.complete);
         assert_eq!((salvaged.messages(), salvaged.lost.len()), (4, 0));
+        assert_eq!(salvaged.retained, [("alice".to_owned(), 1)].into());
+        assert_eq!(salvaged.others, 1, "the number of the boot");
+        assert_eq!(salvaged.newest_boot, 3);
         assert!(
             DurableStore::open(&dir, Compaction::default()).is_ok(),
             "a look changed the store"
@@ -232,5 +253,8 @@ mod tests {
         });
         salvaged.count(&key, &Bytes::new());
         assert_eq!(salvaged.newest_boot, 70);
+        let row = row::of(retained(Positions::of_boot(80).take()));
+        salvaged.count(&row.key, &row.value.unwrap());
+        assert_eq!(salvaged.newest_boot, 80);
     }
 }

@@ -399,3 +399,35 @@ impl Queue {
         line.entries.get_mut(&slot.position)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use holdfast_protocol::id::Sender;
+
+    use super::*;
+
+    #[test]
+    fn what_is_in_memory_counts_until_it_is_on_the_disk() {
+        let id = MessageId {
+            sender: Sender::Service("push".parse().unwrap()),
+            epoch: 1,
+            lane: Lane::Message,
+            seq: 1,
+        };
+        let header = Header {
+            id,
+            accepted_ms: 0,
+            since_ms: 0,
+            options: Options::default(),
+        };
+        let entry = Entry::held(7, header, Bytes::from_static(b"body"), Time::ZERO);
+        let (slot, mut queue) = (entry.slot(), Queue::default());
+        queue.insert(entry);
+        assert_eq!(queue.written(slot), None, "nobody writes it");
+        assert_eq!(queue.write_held(), [slot].into());
+        assert_eq!((queue.in_memory(), queue.is_stored()), (4, false));
+        assert_eq!(queue.written(slot), Some((4, None)));
+        assert_eq!((queue.in_memory(), queue.is_stored()), (0, true));
+        assert_eq!(queue.written(slot), None, "it was told before");
+    }
+}

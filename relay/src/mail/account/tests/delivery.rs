@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use holdfast_protocol::{
-    id::Lane,
+    id::{Lane, Name},
     limits::{BULK_DELIVERY_WINDOW, DELIVERY_WINDOW, DELIVERY_WINDOW_BYTES},
     message::Outcome::{Delivered, Stored},
 };
@@ -43,7 +43,7 @@ fn an_absent_device_has_it_stored_when_it_is_durable() {
     let phone = home.attach("phone");
     assert_eq!(home.drain(&phone), [1]);
     assert_eq!(outcomes(&outlet), [], "the sender did not ask for the end");
-    assert_eq!(home.tally.drained, 1);
+    assert_eq!((home.tally.stored, home.tally.drained), (1, 1));
     home.commit();
     home.assert_empty();
 }
@@ -92,6 +92,20 @@ fn the_window_counts_bytes_and_always_lets_one_through() {
     assert_eq!(home.seqs(&phone), [3]);
     home.ack(&phone, Lane::Message, u64::MAX);
     assert_eq!(home.seqs(&phone), [4], "however large");
+}
+
+#[test]
+fn what_is_acknowledged_leaves_its_bytes_of_the_window_to_others() {
+    let mut home = Home::new();
+    for seq in 1..=3 {
+        home.send(note(seq).body(vec![0; DELIVERY_WINDOW_BYTES / 2]));
+    }
+    home.commit();
+    let phone = home.attach("phone");
+    let seen = home.take(&phone);
+    assert_eq!(seen.len(), 2);
+    home.ack(&phone, Lane::Message, positions(&seen)[0]);
+    assert_eq!(home.seqs(&phone), [3]);
 }
 
 #[test]
@@ -190,13 +204,20 @@ fn what_is_past_the_bounds_of_memory_is_written_at_once() {
     let mut home = Home::with(|rules| rules.max_held_bytes_per_device = 100);
     let phone = home.attach("phone");
     home.commit();
-    home.send(note(1).body(vec![0; 60]));
+    home.send(note(1).body(vec![0; 50]));
+    home.send(note(2).body(vec![0; 50]));
     assert_eq!(home.tail.len(), 0);
-    home.send(note(2).body(vec![0; 60]));
-    assert_eq!(home.tail.len(), 1, "both, so that the disk has no hole");
+    home.send(note(3).body(vec![0; 1]));
+    assert_eq!(home.tail.len(), 1, "all, so that the disk has no hole");
     home.commit();
-    assert_eq!(home.rows().messages.len(), 2);
-    assert_eq!(home.drain(&phone), [1, 2]);
+    assert_eq!(home.rows().messages.len(), 3);
+    assert_eq!(home.drain(&phone), [1, 2, 3]);
+    home.commit();
+    for seq in 4..=5 {
+        home.send(note(seq).body(vec![0; 100]));
+        assert_eq!(home.tail.len(), 0, "what was before it is gone");
+        assert_eq!(home.drain(&phone), [seq]);
+    }
 
     let mut home = Home::with(|rules| rules.max_held_bytes = 100);
     let _attached = ["phone", "tablet"].map(|device| home.attach(device));
@@ -217,6 +238,9 @@ fn an_account_is_all_its_devices_but_the_sender() {
     let [phone, pc] = ["phone", "pc"].map(|device| home.attach(device));
     let tablet = home.attach("tablet");
     home.detach(&tablet);
+    let online: Vec<&Name> = home.account.online_devices().collect();
+    assert_eq!(online, [&pc.name, &phone.name]);
+    assert_eq!(home.account.online(), 2);
     home.submit(mail("alice/pc", 1, "alice").into(), &outlet);
     assert_eq!(home.drain(&phone), [1]);
     assert_eq!(home.drain(&pc), [0_u64; 0]);

@@ -212,6 +212,18 @@ fn nothing_is_handed_to_a_device_before_it_is_known_for_good() {
     assert_eq!(home.seqs(&phone), [2]);
 }
 
+/// What is not on the disk must not be dropped from memory, though nobody is there and nobody waits.
+#[test]
+fn an_account_is_not_settled_before_it_is_durable_that_a_device_joined() {
+    let mut home = Home::new();
+    assert!(home.account.is_settled());
+    let phone = home.attach_with_inbox("phone", 1);
+    home.detach(&phone);
+    assert!(!home.account.is_settled());
+    home.commit();
+    assert!(home.account.is_settled());
+}
+
 /// How far one sender's lane has come in one mailbox: its row, and its place in memory.
 #[test]
 fn a_source_takes_so_many_bytes() {

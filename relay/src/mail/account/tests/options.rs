@@ -139,6 +139,10 @@ fn a_gap_is_told_until_it_is_acknowledged_and_not_after() {
     }
     let phone = home.attach("phone");
     assert_eq!(gaps(&home.take(&phone)), [1], "to the next session, too");
+    home.ack(&phone, Lane::Bulk, u64::MAX);
+    home.ack(&phone, Lane::Message, 1);
+    let phone = home.attach("phone");
+    assert_eq!(gaps(&home.take(&phone)), [1], "it lies further");
     home.ack(&phone, Lane::Message, u64::MAX);
     home.commit();
     home.crash(0);

@@ -100,22 +100,24 @@ fn there_is_room_for_so_many_keys_and_bytes() {
     let full = [Refused(Refusal::RetainedFull)];
     home.send(bookmark(1, "a", "12345"));
     assert_eq!(home.send(bookmark(2, "b", "123456")), full);
-    home.send(bookmark(3, "b", "12345"));
+    home.send(bookmark(3, "b", "1234"));
     assert_eq!(home.send(bookmark(4, "c", "")), []);
-    assert_eq!(home.send(bookmark(5, "c", "1")), full);
-    assert_eq!(
-        home.send(bookmark(6, "a", "54321")),
-        [],
-        "its older one makes room"
-    );
+    assert_eq!(home.send(bookmark(5, "c", "1")), full, "a third key");
+    for seq in 6..=7 {
+        let newer = home.send(bookmark(seq, "a", "543210"));
+        assert_eq!(newer, [], "its older one makes room");
+    }
     home.commit();
     home.crash(0);
     assert_eq!(
-        home.send(bookmark(7, "c", "1")),
+        home.send(bookmark(8, "c", "1")),
         full,
         "what was stored counts"
     );
-    assert_eq!(home.send(bookmark(8, "a", "123456")), full);
+    assert_eq!(home.send(bookmark(9, "a", "1234567")), full);
+    home.send(bookmark(10, "b", ""));
+    assert_eq!(home.send(bookmark(11, "c", "12345")), full);
+    assert_eq!(home.send(bookmark(12, "c", "1234")), []);
 }
 
 #[test]
@@ -170,6 +172,7 @@ fn what_is_retained_outlives_the_time_that_mail_may_wait_unless_its_sender_says_
     home.send(bookmark(2, "for now", "gone").ttl(20));
     home.commit();
     home.pass(Duration::from_secs(19));
+    home.commit();
     assert_eq!(home.rows().retained.len(), 2);
     home.pass(Duration::from_secs(1));
     home.commit();

@@ -75,6 +75,7 @@ fn one_that_was_refused_stays_refused() {
     assert_eq!(home.send(note(2)), full);
     home.rules.mailbox.messages = 10;
     assert_eq!(home.send(note(2)), full, "there is room now, but no is no");
+    assert_eq!(home.tally.duplicates, 1);
     submit(&mut home, &note(3));
     home.commit();
     home.crash(0);

@@ -198,4 +198,69 @@ mod tests {
             );
         }
     }
+
+    /// A message of the first use of a segment, as sled writes it.
+    fn message(kind: u8, page: u8, body: &[u8]) -> Vec<u8> {
+        let header = [kind, body.len() as u8, 1, page];
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(body);
+        hasher.update(&header);
+        let checksum = hasher.finalize() ^ u32::MAX;
+        [&checksum.to_le_bytes()[..], &header, body].concat()
+    }
+
+    fn segment(parts: &[&[u8]]) -> Vec<u8> {
+        let blank = [0; HEADER_BYTES];
+        let mut segment = [&[&blank[..]], parts].concat().concat();
+        segment.resize(segment.len() + RED_ZONE_BYTES, 0);
+        segment
+    }
+
+    fn found(segment: &[u8]) -> Vec<(u64, Kind, bool)> {
+        let mut messages = Vec::new();
+        messages_in(segment, 0, &mut messages);
+        let shown = |message: &Message| (message.page, message.kind, message.sound);
+        messages.iter().map(shown).collect()
+    }
+
+    #[test]
+    fn a_message_is_found_with_its_kind_and_its_place() {
+        let kinds = [NODE, LINK, BATCH, CAP, 1];
+        let messages = kinds.map(|kind| message(kind, kind, b"body"));
+        let segment = segment(&[&messages.concat()]);
+        let expected = [Kind::Node, Kind::Link, Kind::Batch, Kind::Cap, Kind::Other];
+        let pages = kinds.map(u64::from).into_iter();
+        let expected: Vec<_> = pages
+            .zip(expected)
+            .map(|(page, kind)| (page, kind, true))
+            .collect();
+        assert_eq!(found(&segment), expected);
+        let at = HEADER_BYTES + messages[0].len();
+        let (second, end) = message_at(&segment, at, 1000).unwrap();
+        assert_eq!(second.order, (SEGMENT_BYTES + at) as u64);
+        assert_eq!((second.body, second.len), (1000 + at as u64 + 8, 4));
+        assert_eq!(end, at + messages[1].len());
+    }
+
+    /// Where one must begin, its header counts; what only looks like one behind it does not.
+    #[test]
+    fn behind_a_damaged_message_the_next_sound_one_is_found() {
+        let mut damaged = message(NODE, 7, b"damaged");
+        *damaged.last_mut().unwrap() ^= 1;
+        let alike = &message(LINK, 8, b"alike")[1..];
+        let sound = message(LINK, 9, b"sound");
+        let segment = segment(&[&damaged, alike, &[0; 10_000], &sound]);
+        let expected = [(7, Kind::Node, false), (9, Kind::Link, true)];
+        assert_eq!(found(&segment), expected);
+    }
+
+    /// But for a checksum of zeros, which may be the end of them.
+    #[test]
+    fn what_is_blank_is_passed_over() {
+        assert_eq!(zeros(&[0; 10_000]), 2 * 4096 - 5);
+        assert_eq!(zeros(&[0; 4095]), 0);
+        let mut written = [0; 10_000];
+        written[5000] = 1;
+        assert_eq!(zeros(&written), 4096 - 5);
+    }
 }

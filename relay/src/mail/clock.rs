@@ -209,7 +209,7 @@ impl Shown {
         self.0.wall_ms.saturating_add(passed_ms)
     }
 
-    /// Whether it went back in between; clocks that are slewed differ by less than a second.
+    /// Whether it went back in between; clocks that are slewed differ by a second at most.
     fn is_ahead_of(self, moment: Moment) -> bool {
         self.expected_ms(moment.time) > moment.wall_ms.saturating_add(1000)
     }
@@ -356,7 +356,7 @@ mod tests {
         let mut machine = Machine::new(START_MS);
         for _ in 0..20 {
             machine.run(MINUTE);
-            machine.wall_ms -= 999;
+            machine.wall_ms -= 1000;
         }
         machine.run(MINUTE);
         assert_eq!(machine.disk.unwrap().wall_ms, machine.wall_ms);

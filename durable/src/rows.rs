@@ -41,11 +41,6 @@ pub(crate) fn user_key(head: &[u8]) -> &[u8] {
     head.get(1..).unwrap_or_default()
 }
 
-/// Where all heads end.
-pub(crate) fn heads_end() -> Vec<u8> {
-    vec![Space::Chunks as u8]
-}
-
 /// The chunks of one value. A set's name is never given twice, so that a reader whose head is out
 /// of date misses its chunks instead of reading another value's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

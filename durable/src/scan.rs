@@ -101,14 +101,13 @@ pub(crate) fn contained<T>(read: impl FnOnce() -> Result<T, ReadError>) -> Resul
     engine::caught(read).unwrap_or_else(|what| Err(ReadError::Engine { what }))
 }
 
-/// The smallest row key after all that start with `start`, but within the heads.
+/// The smallest row key after all that start with `start`. There is one: the heads' own byte, with
+/// which it begins, is not the last.
 fn end_of(start: &[u8]) -> Vec<u8> {
     let mut end = start.to_vec();
-    while let Some(last) = end.pop() {
-        if let Some(next) = last.checked_add(1) {
-            end.push(next);
-            return end;
-        }
+    while end.pop_if(|last| *last == u8::MAX).is_some() {}
+    if let Some(last) = end.last_mut() {
+        *last += 1;
     }
-    rows::heads_end()
+    end
 }

@@ -106,6 +106,24 @@ fn a_scan_goes_on_where_it_was_when_the_store_has_moved() {
     assert_eq!(contents(&db), rows);
 }
 
+/// Neither a copy that is not whole nor an old generation that is being let go.
+#[test]
+fn a_store_that_is_closed_during_a_move_leaves_one_generation() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut rows, mut dice) = (Rows::new(), StdRng::seed_from_u64(3));
+    for _ in 0..5 {
+        let db = Db::open(dir.path(), often()).unwrap();
+        while folders(dir.path()).len() == 1 {
+            db.commit_blocking(change(&mut rows, &mut dice, 90))
+                .unwrap();
+        }
+        db.close().unwrap();
+        assert_eq!(folders(dir.path()).len(), 1);
+    }
+    let db = Db::open(dir.path(), Options::default()).unwrap();
+    assert_eq!(contents(&db), rows);
+}
+
 /// The idle store moves by itself: the last commit is answered long before.
 #[test]
 fn a_drained_store_gives_its_space_back() {

@@ -184,7 +184,8 @@ impl Allocator {
 }
 
 fn credentials(config: &Config) -> Result<Arc<LiveCredentials>, BindError> {
-    let credentials = LiveCredentials::load(config.credentials.clone(), &[version::ALLOCATION])?;
+    let credentials =
+        LiveCredentials::load(config.credentials.clone(), &[version::ALLOCATION], None)?;
     match credentials.identity() {
         Identity::Allocator(_) => Ok(credentials),
         other => Err(BindError::WrongKind(other.clone())),

@@ -21,6 +21,7 @@ const TRY_EVERY: Duration = Duration::from_millis(50);
 /// On one machine a lost relay can be noticed within seconds: there is no battery and no NAT.
 const PINGS: PingSchedule = PingSchedule {
     interval: Duration::from_secs(2),
+    longest: Duration::from_secs(2),
     timeout: Duration::from_secs(1),
     attempts: 3,
 };
@@ -80,6 +81,7 @@ pub(crate) fn silence(layout: &Layout, client: &Client) -> String {
             format!("{relay} is connected, and has not answered yet.")
         }
         State::Refused { why, .. } | State::Failed { why } => format!("{why}."),
+        State::Offline => "there is no network.".to_owned(),
         State::Superseded => "another program is connected as the same device.".to_owned(),
         State::Connecting { .. } | State::Waiting { .. } | State::Closed => format!(
             "no allocator answers at {allocator}: is `holdfast up` running in {}?",

@@ -119,6 +119,7 @@ impl Fleet {
             advertise: post.advertise.into_iter().collect(),
             admin: Some(post.admin),
             data: layout.mail(name),
+            tickets: Some(layout.tickets()),
             allocators: vec![allocator],
             capacity: 1,
             credentials: layout.credentials(&Identity::relay(name)?),

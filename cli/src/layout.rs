@@ -66,6 +66,11 @@ impl Layout {
         self.dir.join("allocator")
     }
 
+    /// Where the relays keep the TLS sessions that devices may resume with any of them.
+    pub(crate) fn tickets(&self) -> PathBuf {
+        self.dir.join("tickets")
+    }
+
     pub(crate) fn mail(&self, relay: &str) -> PathBuf {
         self.dir.join("relay").join(relay)
     }

@@ -50,6 +50,7 @@ pub(crate) fn standing(state: &State) -> String {
             format!("no relay yet ({why}): is `holdfast up` running?")
         }
         State::Refused { why, .. } => format!("refused: {why}"),
+        State::Offline => "no network".to_owned(),
         State::Superseded => "another program is connected as the same device".to_owned(),
         State::Failed { why } => format!("failed: {why}"),
         State::Closed => "closed".to_owned(),

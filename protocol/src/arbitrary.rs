@@ -51,6 +51,7 @@ strategies! {
 
     hello: Hello {
         agent: agent(), outbox: any::<u64>(), inbox: any::<u64>(), next_within_ms: interval(),
+        background: any::<bool>(),
     }
     welcome: Welcome {
         relay: name(), boot: any::<u64>(), window: any::<u16>(), bulk_window: any::<u16>(),
@@ -73,8 +74,11 @@ strategies! {
     go_away: GoAway { within_ms: any::<u32>(), successors: relays() }
     allow: Allow { tag: any::<u32>(), sender: name(), allowed: any::<bool>() }
     allowed: Allowed { tag: any::<u32>() }
-    ping: Ping { seq: any::<u32>(), next_within_ms: interval() }
-    pong: Pong { seq: any::<u32>(), observed: address() }
+    ping: Ping {
+        seq: any::<u32>(), next_within_ms: interval(), echo_after_ms: interval(),
+        background: any::<bool>(),
+    }
+    pong: Pong { seq: any::<u32>(), observed: address(), late: any::<bool>() }
 
     locate: Locate { account: option::of(name()) }
     lease: Lease {

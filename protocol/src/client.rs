@@ -17,7 +17,7 @@ use bytes::Bytes;
 use crate::{
     close::{CloseCode, Violation},
     frame::{self, Encoded, FrameReader, FrameType, RawFrame},
-    heartbeat::{Beat, Observation, PingSchedule, Pinger, millis},
+    heartbeat::{Beat, Learner, Observation, PingSchedule, Pinger, millis},
     id::{Agent, Lane, Name},
     limits::{
         BULK_DELIVERY_WINDOW, MAX_BULK_BODY, MAX_CONTROL_PAYLOAD, MAX_DATAGRAM, MAX_HEADER,
@@ -113,7 +113,8 @@ enum Phase {
 
 #[derive(Debug)]
 struct Attached {
-    pinger: Pinger,
+    /// When the welcome came, and what time it told.
+    welcomed: (Time, u64),
     /// Per lane.
     windows: [u16; 2],
     max_body: usize,
@@ -135,15 +136,19 @@ impl Attached {
 #[derive(Debug)]
 pub struct Client {
     config: ClientConfig,
+    pinger: Pinger,
     phase: Phase,
     reader: FrameReader,
     actions: VecDeque<Action>,
 }
 
 impl Client {
-    /// A session that is not begun.
+    /// A session that is not begun, of an app in the foreground, on a network of which nothing is
+    /// known.
     pub fn new(config: ClientConfig) -> Self {
+        let learner = Learner::new(&config.pings, None);
         Self {
+            pinger: Pinger::new(config.pings, learner, Time::ZERO),
             config,
             phase: Phase::Idle,
             reader: FrameReader::new(MAX_CONTROL_PAYLOAD),
@@ -153,17 +158,28 @@ impl Client {
 
     /// The connection is there: greets the relay.
     pub fn start(&mut self, now: Time) {
-        self.phase = Phase::Greeting {
-            until: now + WELCOME_TIMEOUT,
-            early: Vec::new(),
-        };
-        let hello = Hello {
+        let hello = self.hello();
+        self.greeted(now);
+        self.actions.push_back(Action::Control(hello));
+    }
+
+    /// What a session begins with, for whoever sends it along with the first packet.
+    pub fn hello(&self) -> Bytes {
+        frame::encode(&Hello {
             agent: self.config.agent.clone(),
             outbox: self.config.outbox,
             inbox: self.config.inbox,
             next_within_ms: millis(self.config.pings.interval),
+            background: self.pinger.is_background(),
+        })
+    }
+
+    /// The connection is there, and [`hello`](Self::hello) is on its way.
+    pub fn greeted(&mut self, now: Time) {
+        self.phase = Phase::Greeting {
+            until: now + WELCOME_TIMEOUT,
+            early: Vec::new(),
         };
-        self.control(&hello);
     }
 
     /// Takes bytes of the control stream.
@@ -171,6 +187,7 @@ impl Client {
         if self.is_closed() {
             return;
         }
+        self.pinger.disturb();
         self.reader.push(bytes);
         while !self.is_closed() {
             let handled = match self.reader.next() {
@@ -184,6 +201,7 @@ impl Client {
 
     /// Takes a whole unidirectional stream, in the order in which the relay opened them.
     pub fn handle_bulk(&mut self, bytes: Bytes) {
+        self.pinger.disturb();
         let handled = match &mut self.phase {
             Phase::Closed => return,
             Phase::Greeting { early, .. } if early.len() < BULK_DELIVERY_WINDOW => {
@@ -217,7 +235,7 @@ impl Client {
             Phase::Greeting { until, .. } if now >= *until => {
                 self.close(Violation::new(CloseCode::Unresponsive, "no welcome came"));
             }
-            Phase::Attached(attached) => match attached.pinger.poll(now) {
+            Phase::Attached(_) => match self.pinger.poll(now) {
                 Beat::Rest => {}
                 Beat::Ping(ping) => self
                     .actions
@@ -234,17 +252,33 @@ impl Client {
     pub fn deadline(&self) -> Option<Time> {
         match &self.phase {
             Phase::Greeting { until, .. } => Some(*until),
-            Phase::Attached(attached) => Some(attached.pinger.deadline()),
+            Phase::Attached(_) => Some(self.pinger.deadline()),
             Phase::Idle | Phase::Closed => None,
         }
     }
 
     /// Pings now: something suggests that the path has changed.
     pub fn ping_now(&mut self, now: Time) {
-        if let Phase::Attached(attached) = &mut self.phase {
-            attached.pinger.ping_now(now);
-        }
+        self.pinger.ping_now(now);
         self.handle_timeout(now);
+    }
+
+    /// The app went to the background, or came to the foreground.
+    pub fn set_background(&mut self, background: bool, now: Time) {
+        self.pinger.set_background(background, now);
+        self.handle_timeout(now);
+    }
+
+    /// The device has another socket; in another network if that is given, with what is known of it.
+    /// Pings at once.
+    pub fn rebound(&mut self, network: Option<Learner>, now: Time) {
+        self.pinger.rebound(network, now);
+        self.handle_timeout(now);
+    }
+
+    /// What is known of the network.
+    pub fn learner(&self) -> &Learner {
+        self.pinger.learner()
     }
 
     /// Hands the relay a message; its size decides the lane. Messages of a lane are submitted in
@@ -267,6 +301,7 @@ impl Client {
             return Err(NotNow::WindowFull);
         }
         attached.unanswered[lane as usize].insert(submit.seq);
+        self.pinger.disturb();
         let encoded = frame::encode_with_body(&submit, body);
         match lane {
             Lane::Message => self.push_control(encoded),
@@ -344,14 +379,14 @@ impl Client {
 
     fn handle_welcome(&mut self, now: Time, welcome: Welcome) -> Result<(), Violation> {
         let attached = Phase::Attached(Attached {
-            pinger: Pinger::new(self.config.pings, now),
+            welcomed: (now, welcome.time_ms),
             windows: [welcome.window, welcome.bulk_window],
             max_body: welcome.max_body as usize,
             unanswered: Default::default(),
         });
         let greeting = std::mem::replace(&mut self.phase, attached);
         self.event(Event::Welcomed(welcome))?;
-        self.handle_timeout(now);
+        self.ping_now(now);
         if let Phase::Greeting { early, .. } = greeting {
             early
                 .into_iter()
@@ -380,13 +415,17 @@ impl Client {
     }
 
     fn handle_pong(&mut self, now: Time, pong: Pong) -> Result<(), Violation> {
-        let Phase::Attached(attached) = &mut self.phase else {
+        let Phase::Attached(attached) = &self.phase else {
             return Ok(());
         };
-        match attached.pinger.pong(now, pong) {
-            Some(observation) => self.event(Event::Observed(observation)),
-            None => Ok(()),
+        let (welcomed, time_ms) = attached.welcomed;
+        let now_ms = time_ms.saturating_add(u64::from(millis(now.since(welcomed))));
+        if let Some(observation) = self.pinger.pong(now, now_ms, pong) {
+            self.event(Event::Observed(observation))?;
         }
+        // A late answer lets it ping at once, while the radio is awake.
+        self.handle_timeout(now);
+        Ok(())
     }
 
     fn event(&mut self, event: Event) -> Result<(), Violation> {
@@ -395,6 +434,7 @@ impl Client {
     }
 
     fn control<H: frame::Header>(&mut self, header: &H) {
+        self.pinger.disturb();
         self.actions
             .push_back(Action::Control(frame::encode(header)));
     }

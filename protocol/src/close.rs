@@ -93,6 +93,8 @@ codes! {
     WrongKind = 0x24, Yours;
     /// The certificate was revoked.
     Revoked = 0x25, Yours;
+    /// The certificate has ended since the session that was resumed.
+    Expired = 0x26, Yours;
     /// No room for another connection; try another relay, or later.
     Overloaded = 0x30, Mine;
     /// The closing side failed.

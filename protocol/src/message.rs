@@ -38,6 +38,8 @@ pub struct Hello {
     pub inbox: u64,
     /// The first ping comes within this many milliseconds.
     pub next_within_ms: u32,
+    /// As in [`Ping::background`], until the first ping.
+    pub background: bool,
 }
 
 impl Header for Hello {
@@ -436,13 +438,19 @@ pub struct Ping {
     /// The next ping comes within this many milliseconds, at most
     /// [`MAX_PING_INTERVAL`].
     pub next_within_ms: u32,
+    /// Asks for a second answer after this many milliseconds, unless another ping comes before;
+    /// 0 asks for none. At most [`MAX_PING_INTERVAL`].
+    pub echo_after_ms: u32,
+    /// The app is in the background: what need not wake it waits for its next ping.
+    pub background: bool,
 }
 
 impl Header for Ping {
     const TYPE: FrameType = FrameType::Ping;
 
     fn check(&self) -> Result<(), Violation> {
-        check_interval(self.next_within_ms)
+        check_interval(self.next_within_ms)?;
+        check_interval(self.echo_after_ms)
     }
 }
 
@@ -453,6 +461,19 @@ pub struct Pong {
     pub seq: u32,
     /// The address from which the relay saw the ping come.
     pub observed: SocketAddr,
+    /// This is the answer that [`Ping::echo_after_ms`] asked for.
+    pub late: bool,
+}
+
+impl Pong {
+    /// The answer to a ping that came from `observed`.
+    pub fn at_once(ping: &Ping, observed: SocketAddr) -> Self {
+        Self {
+            seq: ping.seq,
+            observed,
+            late: false,
+        }
+    }
 }
 
 impl Header for Pong {
@@ -507,11 +528,12 @@ mod tests {
             outbox: OUTBOX,
             inbox: 42,
             next_within_ms: 25_000,
+            background: false,
         };
         golden(
             &hello,
             "",
-            "011a0f686f6c64666173742d70792f302e31cb89ec8ff7232aa8c301",
+            "011b0f686f6c64666173742d70792f302e31cb89ec8ff7232aa8c30100",
         );
     }
 
@@ -674,17 +696,33 @@ mod tests {
         let ping = Ping {
             seq: 0,
             next_within_ms: 25_000,
+            echo_after_ms: 0,
+            background: false,
         };
-        golden(&ping, "", "100400a8c301");
+        golden(&ping, "", "100600a8c3010000");
+        let asking = Ping {
+            seq: 1,
+            next_within_ms: 302_000,
+            echo_after_ms: 300_000,
+            background: true,
+        };
+        golden(&asking, "", "100801b0b712e0a71201");
         for (observed, hex) in [
-            ("203.0.113.7:50000", "11090000cb007107d08603"),
+            ("203.0.113.7:50000", "110a0000cb007107d0860300"),
             (
                 "[2001:db8::1]:4433",
-                "1114000120010db8000000000000000000000001d122",
+                "1115000120010db8000000000000000000000001d12200",
             ),
         ] {
             let observed = observed.parse().unwrap();
-            golden(&Pong { seq: 0, observed }, "", hex);
+            let pong = Pong::at_once(&ping, observed);
+            golden(&pong, "", hex);
         }
+        let observed = "203.0.113.7:50000".parse().unwrap();
+        let late = Pong {
+            late: true,
+            ..Pong::at_once(&asking, observed)
+        };
+        golden(&late, "", "110a0100cb007107d0860301");
     }
 }

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use crate::{
     close::{CloseCode, Violation},
     frame::{self, Encoded, FrameReader, FrameType, RawFrame},
-    heartbeat::Deadline,
+    heartbeat::Watch,
     id::{Lane, Name},
     limits::{HELLO_TIMEOUT, MAX_CONTROL_PAYLOAD, MAX_DATAGRAM, MAX_HEADER, MAX_MESSAGE_BODY},
     message::{
@@ -75,6 +75,11 @@ pub enum Event {
     },
     /// Its application has messages.
     Ack(Ack),
+    /// It has pinged: its radio is awake.
+    Seen {
+        /// As in [`Ping::background`].
+        background: bool,
+    },
     /// It changes its account's list of allowed senders; answer with [`Server::allowed`].
     Allow(Allow),
 }
@@ -85,10 +90,10 @@ enum Phase {
         until: Time,
     },
     Greeted {
-        deadline: Deadline,
+        watch: Watch,
     },
     Attached {
-        deadline: Deadline,
+        watch: Watch,
         unanswered: [BTreeSet<u64>; 2],
     },
     Closed,
@@ -173,9 +178,7 @@ impl Server {
             Phase::Awaiting { until } if now >= *until => {
                 self.close(Violation::new(CloseCode::HelloTimeout, "no hello came"));
             }
-            Phase::Greeted { deadline } | Phase::Attached { deadline, .. }
-                if deadline.has_passed(now) =>
-            {
+            Phase::Greeted { watch } | Phase::Attached { watch, .. } if watch.has_passed(now) => {
                 self.close(Violation::new(
                     CloseCode::PingTimeout,
                     "no ping came in time",
@@ -183,26 +186,27 @@ impl Server {
             }
             _ => {}
         }
+        if let Some(pong) = self.watch().and_then(|watch| watch.poll(now)) {
+            self.datagram(&pong);
+        }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub fn deadline(&self) -> Option<Time> {
         match &self.phase {
             Phase::Awaiting { until } => Some(*until),
-            Phase::Greeted { deadline } | Phase::Attached { deadline, .. } => {
-                Some(deadline.at() + Duration::from_millis(1))
-            }
+            Phase::Greeted { watch } | Phase::Attached { watch, .. } => Some(watch.due()),
             Phase::Closed => None,
         }
     }
 
     /// Takes the session that [`Event::Hello`] asked for. `time_ms` is as in [`Welcome`].
     pub fn welcome(&mut self, time_ms: u64) {
-        let Phase::Greeted { deadline } = self.phase else {
+        let Phase::Greeted { watch } = self.phase else {
             return;
         };
         self.phase = Phase::Attached {
-            deadline,
+            watch,
             unanswered: Default::default(),
         };
         self.control(&Welcome {
@@ -301,8 +305,8 @@ impl Server {
     }
 
     fn handle_hello(&mut self, now: Time, hello: Hello) -> Result<(), Violation> {
-        let deadline = Deadline::new(now, hello.next_within_ms, self.config.ping_grace);
-        self.phase = Phase::Greeted { deadline };
+        let watch = Watch::new(now, hello.next_within_ms, self.config.ping_grace);
+        self.phase = Phase::Greeted { watch };
         self.event(Event::Hello(hello))
     }
 
@@ -324,16 +328,29 @@ impl Server {
     }
 
     fn handle_ping(&mut self, now: Time, ping: Ping, from: SocketAddr) -> Result<(), Violation> {
-        if let Phase::Greeted { deadline } | Phase::Attached { deadline, .. } = &mut self.phase {
-            deadline.extend(now, ping.next_within_ms);
-        }
-        let pong = Pong {
-            seq: ping.seq,
-            observed: from,
+        let pong = match self.watch() {
+            Some(watch) => watch.ping(now, ping, from),
+            None => Pong::at_once(&ping, from),
         };
-        self.actions
-            .push_back(Action::Datagram(frame::encode(&pong)));
+        self.datagram(&pong);
+        if self.is_attached() {
+            self.event(Event::Seen {
+                background: ping.background,
+            })?;
+        }
         Ok(())
+    }
+
+    fn watch(&mut self) -> Option<&mut Watch> {
+        match &mut self.phase {
+            Phase::Greeted { watch } | Phase::Attached { watch, .. } => Some(watch),
+            Phase::Awaiting { .. } | Phase::Closed => None,
+        }
+    }
+
+    fn datagram(&mut self, pong: &Pong) {
+        self.actions
+            .push_back(Action::Datagram(frame::encode(pong)));
     }
 
     fn event(&mut self, event: Event) -> Result<(), Violation> {
@@ -373,6 +390,7 @@ mod tests {
     use super::*;
     use crate::{
         arbitrary::{Arrival, arrivals},
+        heartbeat::Deadline,
         limits::{BULK_WINDOW, WINDOW},
         message::Outcome,
     };
@@ -394,6 +412,7 @@ mod tests {
             outbox: 1,
             inbox: 2,
             next_within_ms: 25_000,
+            background: false,
         };
         server.handle_control(Time::ZERO, frame::encode(&hello));
         server.welcome(0);

@@ -31,6 +31,10 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// Where mail waits.
     pub data: PathBuf,
+    /// Where TLS sessions are kept that devices may resume; if not said, `tickets` in `data`. Relays
+    /// that share it resume each other's.
+    #[serde(default)]
+    pub tickets: Option<PathBuf>,
     /// The allocators, in the order in which they are tried.
     pub allocators: Vec<SocketAddr>,
     /// The relay's share of accounts, in proportion to other relays' figures.
@@ -224,6 +228,7 @@ impl Config {
         let (data, credentials) = (base.join(&self.data), self.credentials.resolve(base));
         Self {
             data,
+            tickets: self.tickets.map(|tickets| base.join(tickets)),
             credentials,
             ..self
         }
@@ -277,6 +282,11 @@ impl Config {
             return out_of_range("limits.max_ttl", format!("has to be at most {days} days"));
         }
         Ok(())
+    }
+
+    pub(crate) fn tickets(&self) -> PathBuf {
+        let own = || self.data.join("tickets");
+        self.tickets.clone().unwrap_or_else(own)
     }
 
     pub(crate) fn rules(&self) -> Rules {
@@ -366,6 +376,14 @@ mod tests {
         assert_eq!(pair("max_messages = 10\nmax_bytes = 99"), (window, little));
         let said = "max_pair_messages = 7\nmax_pair_bytes = 70";
         assert_eq!(pair(said), (7, 70));
+    }
+
+    #[test]
+    fn tickets_lie_with_the_mail_unless_relays_are_to_share_them() {
+        let config = load(MINIMAL).unwrap();
+        assert_eq!(config.tickets(), config.data.join("tickets"));
+        let shared = load(&format!("tickets = \"fleet\"\n{MINIMAL}")).unwrap();
+        assert_eq!(shared.tickets(), shared.data.with_file_name("fleet"));
     }
 
     #[test]

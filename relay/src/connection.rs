@@ -16,8 +16,13 @@ use holdfast_transport::{
     port,
     wire::Wire,
 };
-use quinn::{Connecting, Connection, ConnectionError, crypto::rustls::HandshakeData};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use quinn::{
+    Connecting, Connection, ConnectionError, ZeroRttAccepted, crypto::rustls::HandshakeData,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch},
+    time::timeout,
+};
 use tracing::Instrument;
 
 use crate::{
@@ -54,6 +59,28 @@ pub(crate) struct Context {
     pub(crate) tide: watch::Receiver<Tide>,
 }
 
+/// Somebody who may be served.
+struct Guest {
+    connection: Connection,
+    identity: Identity,
+    /// What is left of the handshake.
+    shaking: Option<Shaking>,
+    _admission: Admission,
+}
+
+/// A handshake that goes on while the session has begun.
+struct Shaking {
+    completed: ZeroRttAccepted,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Shaking {
+    /// Waits for its end, or that of the connection.
+    async fn complete(self) {
+        self.completed.await;
+    }
+}
+
 impl Context {
     /// Serves whoever dials, from the answer to its first packet to the end. `handshake` is let go when
     /// the handshake is over.
@@ -65,13 +92,8 @@ impl Context {
     ) {
         let span = tracing::info_span!("connection", %remote, who = tracing::field::Empty);
         async {
-            let shaken = self.shake_hands(accepted).await;
-            drop(handshake);
-            match shaken {
-                Ok((connection, identity, _admission)) => {
-                    tracing::Span::current().record("who", tracing::field::display(&identity));
-                    self.serve_identity(connection, identity).await;
-                }
+            match self.receive(accepted, handshake).await {
+                Ok(guest) => self.serve_guest(guest).await,
                 Err(ending) => {
                     self.metrics.handshake_failed(label(&ending));
                     tracing::info!(%ending, "no session");
@@ -82,27 +104,70 @@ impl Context {
         .await;
     }
 
-    /// Completes the handshake and reads who it is; tells them, if it is nobody we serve.
-    async fn shake_hands(
+    /// Finds out who it is; tells them, if it is nobody we serve.
+    async fn receive(
         &self,
         accepted: Result<Connecting, ConnectionError>,
-    ) -> Result<(Connection, Identity, Admission), Ending> {
-        let connection = tokio::time::timeout(self.handshake_time, accepted?)
-            .await
-            .map_err(|_| {
-                Violation::new(CloseCode::HelloTimeout, "the handshake took too long")
-            })??;
+        handshake: OwnedSemaphorePermit,
+    ) -> Result<Guest, Ending> {
+        let (connection, shaking) = self.shake_hands(accepted?, handshake).await?;
         let admitted = peer_identity(&connection, self.credentials.trust_domain())
             .and_then(|identity| check_kind(&connection, identity))
             .and_then(|identity| Ok((identity, self.credentials.admit(&connection)?)));
         match admitted {
             Ok((identity, admission)) => {
                 port::widen(&connection);
-                Ok((connection, identity, admission))
+                Ok(Guest {
+                    connection,
+                    identity,
+                    shaking,
+                    _admission: admission,
+                })
             }
             Err(violation) => {
                 connection.close(error_code(violation.code), violation.what.as_bytes());
                 Err(violation.into())
+            }
+        }
+    }
+
+    /// A connection whose other side has proved who it is. One that resumes a session has done so with
+    /// its first packet, and its first words may have come along; the rest of the handshake is handed
+    /// back. Tickets are good for one use, so those words are nobody's replay.
+    async fn shake_hands(
+        &self,
+        mut connecting: Connecting,
+        handshake: OwnedSemaphorePermit,
+    ) -> Result<(Connection, Option<Shaking>), Ending> {
+        let begun = timeout(self.handshake_time, connecting.handshake_data()).await;
+        begun.map_err(|_| too_long())??;
+        let (connection, completed) = connecting.into_0rtt().map_err(|_| too_long())?;
+        if connection.peer_identity().is_some() {
+            self.metrics.resumed.inc();
+            return Ok((
+                connection,
+                Some(Shaking {
+                    completed,
+                    _permit: handshake,
+                }),
+            ));
+        }
+        let completed = timeout(self.handshake_time, completed).await;
+        completed.map_err(|_| too_long())?;
+        match connection.close_reason() {
+            Some(reason) => Err(reason.into()),
+            None => Ok((connection, None)),
+        }
+    }
+
+    async fn serve_guest(self, guest: Guest) {
+        let who = tracing::field::display(&guest.identity);
+        tracing::Span::current().record("who", who);
+        let served = self.serve_identity(guest.connection, guest.identity);
+        match guest.shaking {
+            None => served.await,
+            Some(shaking) => {
+                tokio::join!(served, shaking.complete());
             }
         }
     }
@@ -128,7 +193,7 @@ impl Context {
         let limit = Server::new(self.server.clone(), self.clock.time()).max_bulk_stream();
         // Until the control stream comes there is nothing to pump; a device that never opens one
         // is dropped like one that never says hello.
-        let accepted = tokio::time::timeout(
+        let accepted = timeout(
             holdfast_protocol::limits::HELLO_TIMEOUT,
             Wire::accept(connection.clone(), limit),
         );
@@ -165,6 +230,10 @@ impl Context {
             Err(ending) => ending,
         }
     }
+}
+
+fn too_long() -> Violation {
+    Violation::new(CloseCode::HelloTimeout, "the handshake took too long")
 }
 
 /// Devices and services may open sessions, relays links.

@@ -8,9 +8,11 @@
 //! - `link`: both ends of a link between relays; `links`: those that this relay dials;
 //! - `router`: one message: forward it, store it, or pass it on;
 //! - `session`: the relay's side of a session; `manners`: what it asks of the device; `throttle` and
-//!   `reading`: what it does about it; `turns`: fairness between all of them;
+//!   `reading`: what it does about it; `turns`: fairness between all of them; `doze`: what waits for a
+//!   device to wake;
 //! - `tenancy`: what the allocator is told and asked.
 
+mod doze;
 pub(crate) mod end;
 pub(crate) mod link;
 pub(crate) mod links;

@@ -58,6 +58,8 @@ pub(crate) struct Metrics {
     handshakes_retried: Counter,
     handshakes_ignored: Counter,
     handshakes_refused: Counter,
+    /// Handshakes that resumed an earlier session.
+    pub(crate) resumed: Counter,
     credential_reloads: Counter,
     credential_failures: Counter,
     revoked: Counter,
@@ -259,6 +261,11 @@ impl Metrics {
                 "handshakes_refused",
                 "Handshakes refused because too many were under way",
                 &self.handshakes_refused,
+            ),
+            (
+                "handshakes_resumed",
+                "Handshakes that resumed an earlier session",
+                &self.resumed,
             ),
             (
                 "throttled",

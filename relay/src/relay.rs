@@ -125,7 +125,9 @@ impl Relay {
     pub async fn bind(config: Config) -> Result<Self, BindError> {
         config.check()?;
         let protocols = [version::SESSION, version::PEER];
-        let credentials = LiveCredentials::load(config.credentials.clone(), &protocols)?;
+        let tickets = config.tickets();
+        let credentials =
+            LiveCredentials::load(config.credentials.clone(), &protocols, Some(&tickets))?;
         let name = match credentials.identity() {
             Identity::Relay(name) => name.clone(),
             other => return Err(BindError::NotARelay(other.clone())),

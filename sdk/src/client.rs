@@ -239,12 +239,35 @@ impl Client {
         self.states().attached().await
     }
 
+    /// The app is in the foreground now: pings are frequent, and whatever was lost meanwhile is
+    /// noticed at once. This is how a client begins.
+    pub fn foreground(&self) {
+        self.tell(Notice::Background(false));
+    }
+
+    /// The app is in the background now: the client pings as seldom as the network allows, and
+    /// messages of low priority wait at the relay until the radio is awake anyway.
+    pub fn background(&self) {
+        self.tell(Notice::Background(true));
+    }
+
+    /// The device is in another network, or has another address: the session moves there. `network`
+    /// is what the app calls it, for example the Wi-Fi's name or the carrier's; by it the client
+    /// remembers how seldom it may ping there.
+    pub fn network_changed(&self, network: Option<&str>) {
+        self.tell(Notice::Network(network.map(str::to_owned)));
+    }
+
+    /// The device is in no network: nothing is dialled until [`network_changed`](Self::network_changed).
+    pub fn network_lost(&self) {
+        self.tell(Notice::NetworkLost);
+    }
+
     /// Looks for a relay now, without waiting any longer: after [`State::Superseded`], or when the app
     /// knows that the network is back. A session that stands is exchanged for a new one.
     pub fn reconnect(&self) {
         self.shared.board.hurry();
-        // Fails only if the client is closed.
-        let _ = self.shared.notices.send(Notice::Reconnect);
+        self.tell(Notice::Reconnect);
     }
 
     /// The address the relay saw the last ping come from.
@@ -269,6 +292,11 @@ impl Client {
             let _ = handle.await;
         }
         *driver = None;
+    }
+
+    fn tell(&self, notice: Notice) {
+        // Fails only if the client is closed.
+        let _ = self.shared.notices.send(notice);
     }
 
     fn draft(&self, to: &str, body: Bytes, options: SendOptions) -> Result<Draft, SendError> {

@@ -292,6 +292,7 @@ impl Task {
                 pages.attached = false;
                 Ok(None)
             }
+            Self::Do(Job::Learn(networks)) => changes.learn(&networks).map(|()| None),
             Self::Do(Job::Remember(relays)) => changes.remember(&relays).map(|()| None),
             Self::Do(Job::Load(_)) => Ok(None),
         }

@@ -11,6 +11,7 @@
 //!   app ──────┤ desk ─ outbox, inbox, allowing    what is sent, shown │
 //!   disk ─────┤ search ─ itinerary, backoff       without a relay     │
 //!   network ──┤ session ─ the protocol's client   with one            │
+//!             │ rival, surroundings               when the path moves │
 //!             └───────────────────────────────────────────────────────┘
 //! ```
 //!
@@ -27,9 +28,11 @@ mod inbox;
 mod itinerary;
 mod logbook;
 mod outbox;
+mod rival;
 mod search;
 mod session;
 mod signal;
+mod surroundings;
 
 pub use engine::{Engine, EngineConfig, Restored};
 pub use failure::Failure;
@@ -39,3 +42,4 @@ pub use itinerary::Stop;
 pub use logbook::Logbook;
 pub use outbox::{Entry, Load, Loaded, READY_BYTES};
 pub use signal::{Input, Job, Output};
+pub use surroundings::KnownNetwork;

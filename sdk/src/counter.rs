@@ -43,6 +43,12 @@ pub(crate) enum Notice {
         allowed: bool,
         reply: oneshot::Sender<()>,
     },
+    /// The app went to the background, or came to the foreground.
+    Background(bool),
+    /// The device is in another network.
+    Network(Option<String>),
+    /// The device is in no network.
+    NetworkLost,
     /// The app wants a relay now.
     Reconnect,
     /// The app closes the client.
@@ -110,6 +116,9 @@ impl Counter {
                     allowed,
                 }
             }
+            Notice::Background(background) => Input::Background(background),
+            Notice::Network(name) => Input::Network { name },
+            Notice::NetworkLost => Input::NetworkLost,
             Notice::Reconnect => Input::Reconnect,
             Notice::Close => Input::Close,
             Notice::Failed(why) => Input::StorageFailed(why),

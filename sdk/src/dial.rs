@@ -3,11 +3,12 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::Arc,
     time::Duration,
 };
 
+use bytes::Bytes;
 use holdfast_protocol::{
     allocation::{Allocation, Locate},
     close::{CloseCode, Violation},
@@ -24,13 +25,17 @@ use holdfast_transport::{
     identity::peer_identity,
     wire::{Wire, goodbye},
 };
-use quinn::{Connection, Endpoint, crypto::rustls::QuicClientConfig};
+use quinn::{Connecting, Connection, Endpoint, ZeroRttAccepted, crypto::rustls::QuicClientConfig};
 use tokio::time::timeout;
 
 use crate::core::{Failure, Stop, advice};
 
 /// How long the sockets may take to say goodbye to the other side.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Any address and port, of either family.
+const ANY_V4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+const ANY_V6: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
 
 /// What came of an attempt.
 pub(crate) enum Dialled {
@@ -59,20 +64,24 @@ impl Dialler {
     ) -> Result<Self, CredentialError> {
         Ok(Self {
             sockets: Sockets::default(),
-            to_relays: credentials.client(version::SESSION)?,
+            to_relays: credentials.resuming_client(version::SESSION)?,
             to_allocators: credentials.client(version::ALLOCATION)?,
             trust_domain: credentials.trust_domain().clone(),
             patience,
         })
     }
 
-    /// Dials a relay. Dropping the future gives up.
-    pub(crate) fn dial(&mut self, stop: Stop) -> impl Future<Output = Dialled> + use<> {
+    /// Dials a relay and says hello. Dropping the future gives up.
+    pub(crate) fn dial(
+        &mut self,
+        stop: &Stop,
+        hello: Bytes,
+    ) -> impl Future<Output = Dialled> + use<> {
         let who = format!("relay {} at {}", stop.relay, stop.address);
         let attempt = self.attempt(who, self.to_relays.clone(), stop.address);
+        let relay = Identity::Relay(stop.relay.clone());
         async move {
-            let relay = Identity::Relay(stop.relay);
-            match attempt.reach(&relay).await {
+            match attempt.reach(&relay, hello).await {
                 Ok(wire) => Dialled::Relay(Box::new(wire)),
                 Err(failure) => Dialled::Nobody(failure),
             }
@@ -87,6 +96,18 @@ impl Dialler {
             match attempt.ask().await {
                 Ok(allocation) => Dialled::Allocator(allocation),
                 Err(failure) => Dialled::Nobody(failure),
+            }
+        }
+    }
+
+    /// Moves to new sockets, with every connection.
+    pub(crate) fn rebind(&self) {
+        let Sockets { v4, v6 } = &self.sockets;
+        for (endpoint, any) in [(v4, ANY_V4), (v6, ANY_V6)] {
+            let moved = endpoint.as_ref().map(|endpoint| move_to(endpoint, any));
+            if let Some(Err(error)) = moved {
+                // The old one goes on; if it is of no use, the pings find out.
+                tracing::warn!(%error, "no new socket could be opened");
             }
         }
     }
@@ -124,15 +145,59 @@ struct Attempt {
 }
 
 impl Attempt {
-    async fn reach(self, relay: &Identity) -> Result<Wire, Failure> {
-        let connection = self.connect().await?;
-        self.expect(&connection, |identity| identity == relay)?;
-        let wire = Wire::open(connection, MAX_HEADER + MAX_BULK_BODY).await;
-        wire.map_err(|ending| Failure::from_ending(&self.who, &ending))
+    /// Says hello as soon as there is somebody to say it to: with the first packet, if there is a
+    /// session to resume.
+    async fn reach(self, relay: &Identity, hello: Bytes) -> Result<Wire, Failure> {
+        let reached = match self.begin()?.into_0rtt() {
+            Ok((connection, accepted)) => {
+                timeout(self.patience, self.resume(connection, accepted, hello)).await
+            }
+            Err(connecting) => {
+                let connection = self.complete(connecting).await?;
+                self.expect(&connection, |identity| identity == relay)?;
+                timeout(self.patience, self.greet(connection, hello)).await
+            }
+        };
+        reached.map_err(|_| self.no_answer())?
+    }
+
+    /// Greets before the relay has answered, and again if it would not hear that. The session that is
+    /// resumed was one with a relay that shares its tickets with this one, so the name that was proved
+    /// then may be another.
+    async fn resume(
+        &self,
+        connection: Connection,
+        accepted: ZeroRttAccepted,
+        hello: Bytes,
+    ) -> Result<Wire, Failure> {
+        let early = self.greet(connection.clone(), hello.clone()).await?;
+        let accepted = accepted.await;
+        if let Some(reason) = connection.close_reason() {
+            return Err(handshake_failure(&self.who, reason));
+        }
+        self.expect(&connection, |identity| {
+            matches!(identity, Identity::Relay(_))
+        })?;
+        match accepted {
+            true => Ok(early),
+            false => self.greet(connection, hello).await,
+        }
+    }
+
+    async fn greet(&self, connection: Connection, hello: Bytes) -> Result<Wire, Failure> {
+        let greeted = async {
+            let mut wire = Wire::open(connection, MAX_HEADER + MAX_BULK_BODY).await?;
+            wire.control(hello);
+            wire.flush().await?;
+            Ok(wire)
+        };
+        greeted
+            .await
+            .map_err(|ending: Ending| Failure::from_ending(&self.who, &ending))
     }
 
     async fn ask(self) -> Result<Allocation, Failure> {
-        let connection = self.connect().await?;
+        let connection = self.complete(self.begin()?).await?;
         self.expect(&connection, |identity| {
             matches!(identity, Identity::Allocator(_))
         })?;
@@ -154,18 +219,25 @@ impl Attempt {
         }
     }
 
-    async fn connect(&self) -> Result<Connection, Failure> {
+    fn begin(&self) -> Result<Connecting, Failure> {
         let who = &self.who;
         let socket = self.socket.as_ref().map_err(|error| {
             Failure::Unreachable(format!("{who}: no socket could be opened: {error}"))
         })?;
-        let connecting = endpoint::dial(socket, self.tls.clone(), self.address, &self.trust_domain)
-            .map_err(|ending| Failure::from_ending(who, &ending))?;
+        endpoint::dial(socket, self.tls.clone(), self.address, &self.trust_domain)
+            .map_err(|ending| Failure::from_ending(who, &ending))
+    }
+
+    async fn complete(&self, connecting: Connecting) -> Result<Connection, Failure> {
         match timeout(self.patience, connecting).await {
             Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(handshake_failure(who, error)),
-            Err(_) => Err(Failure::Unreachable(format!("{who}: no answer in time"))),
+            Ok(Err(error)) => Err(handshake_failure(&self.who, error)),
+            Err(_) => Err(self.no_answer()),
         }
+    }
+
+    fn no_answer(&self) -> Failure {
+        Failure::Unreachable(format!("{}: no answer in time", self.who))
     }
 
     fn expect(
@@ -201,6 +273,10 @@ fn close(connection: &Connection, violation: &Violation) {
     connection.close(error_code(violation.code), violation.what.as_bytes());
 }
 
+fn move_to(endpoint: &Endpoint, address: SocketAddr) -> io::Result<()> {
+    endpoint.rebind(UdpSocket::bind(address)?)
+}
+
 /// One socket for each family of addresses, bound when first needed: not every device has both.
 #[derive(Debug, Default)]
 struct Sockets {
@@ -211,8 +287,8 @@ struct Sockets {
 impl Sockets {
     fn toward(&mut self, address: SocketAddr) -> io::Result<&Endpoint> {
         let (socket, any) = match address {
-            SocketAddr::V4(_) => (&mut self.v4, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
-            SocketAddr::V6(_) => (&mut self.v6, SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))),
+            SocketAddr::V4(_) => (&mut self.v4, ANY_V4),
+            SocketAddr::V6(_) => (&mut self.v6, ANY_V6),
         };
         match socket {
             Some(endpoint) => Ok(endpoint),

@@ -6,7 +6,7 @@ use std::{pin::Pin, sync::Arc, thread};
 use holdfast_protocol::time::Time;
 use holdfast_transport::{
     Ending,
-    wire::{Incoming, Wire},
+    wire::{Incoming, Wire, goodbye},
 };
 use tokio::{
     sync::mpsc,
@@ -89,7 +89,10 @@ impl Driver {
 
     fn carry_out(&mut self, output: Output) -> Option<Said> {
         match output {
-            Output::Dial(stop) => self.errand = Some(Box::pin(self.parts.dialler.dial(stop))),
+            Output::Dial { stop, hello } => {
+                self.errand = Some(Box::pin(self.parts.dialler.dial(&stop, hello)));
+            }
+            Output::Rebind => self.parts.dialler.rebind(),
             Output::Ask(address) => self.errand = Some(Box::pin(self.parts.dialler.ask(address))),
             Output::Abandon => self.errand = None,
             Output::Store(job) => self.parts.committer.store(job),
@@ -138,7 +141,9 @@ impl Driver {
     fn arrive(&mut self, dialled: Dialled) -> Input {
         match dialled {
             Dialled::Relay(wire) => {
-                self.wire = Some(*wire);
+                if let Some(former) = self.wire.replace(*wire) {
+                    former.close(&goodbye());
+                }
                 self.flushing = false;
                 Input::Connected
             }

@@ -28,6 +28,8 @@ pub enum State {
         /// What went wrong last.
         why: String,
     },
+    /// The app has said that there is no network. It tries again as soon as the app says otherwise.
+    Offline,
     /// It will not be served as it is: `why` says what a person has to do. It tries again all the
     /// same, rarely.
     Refused {
@@ -55,7 +57,7 @@ impl State {
             Self::Refused { why, .. } => Some(Err(Detached::Refused(why.clone()))),
             Self::Superseded => Some(Err(Detached::Superseded)),
             Self::Failed { .. } | Self::Closed => Some(Err(Closed.into())),
-            Self::Connecting { .. } | Self::Waiting { .. } => None,
+            Self::Connecting { .. } | Self::Waiting { .. } | Self::Offline => None,
         }
     }
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     ConnectError,
-    core::{Entry, Load, Loaded, Logbook, Mark, READY_BYTES, Restored, Source},
+    core::{Entry, KnownNetwork, Load, Loaded, Logbook, Mark, READY_BYTES, Restored, Source},
 };
 
 /// The file in the app's directory.
@@ -52,6 +52,9 @@ const ORIGIN: &str = "origin";
 
 /// The fact: [`Logbook`].
 const LOGBOOK: &str = "logbook";
+
+/// The fact: what was learned of networks.
+const NETWORKS: &str = "networks";
 
 /// The fact: the relays of the last allocation.
 const RELAYS: &str = "relays";
@@ -234,6 +237,11 @@ impl Changes {
         self.state(LOGBOOK, logbook)
     }
 
+    /// Remembers what was learned of networks.
+    pub(crate) fn learn(&self, networks: &[KnownNetwork]) -> Result<(), StorageError> {
+        self.state(NETWORKS, &networks)
+    }
+
     /// Remembers where an allocator said to connect.
     pub(crate) fn remember(&self, relays: &[RelayAddress]) -> Result<(), StorageError> {
         self.state(RELAYS, &relays)
@@ -254,6 +262,7 @@ impl Changes {
             marks: self.marks()?,
             logbook: self.fact(LOGBOOK)?.unwrap_or_default(),
             relays: self.fact(RELAYS)?.unwrap_or_default(),
+            networks: self.fact(NETWORKS)?.unwrap_or_default(),
         };
         Ok((self.origin(origin)?, restored))
     }
@@ -494,6 +503,11 @@ mod tests {
             name: "r1".parse().unwrap(),
             addresses: vec!["192.0.2.1:1".parse().unwrap()],
         }];
+        let learned = holdfast_protocol::heartbeat::Learned {
+            held_ms: 1,
+            since_ms: 2,
+        };
+        let networks = vec![("home".to_owned(), learned)];
         {
             let (storage, stored, _) = Storage::open(Some(&path), &mine).unwrap();
             assert_eq!(stored, mine);
@@ -504,6 +518,7 @@ mod tests {
             changes.unmark(&gone.source).unwrap();
             changes.log(&logbook).unwrap();
             changes.remember(&relays).unwrap();
+            changes.learn(&networks).unwrap();
             changes.forget(Lane::Message, 1).unwrap();
             changes.commit(Durability::Immediate).unwrap();
         }
@@ -513,6 +528,7 @@ mod tests {
         assert_eq!(restored.tails, [2, 0]);
         assert_eq!(restored.marks, [mark]);
         assert_eq!(restored.relays, relays);
+        assert_eq!(restored.networks, networks);
         assert_eq!(restored.logbook.page(), 1);
         assert_eq!(load(&storage, 0), (vec![2], 2));
     }

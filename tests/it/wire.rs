@@ -115,6 +115,8 @@ async fn unknown_frames_are_stepped_over_wherever_they_come() {
     raw.datagram(frame::encode(&Ping {
         seq: 5,
         next_within_ms: 60_000,
+        echo_after_ms: 0,
+        background: false,
     }));
     let pong: Pong = raw.frame().await.header().unwrap();
     assert_eq!(pong.seq, 5);

@@ -98,6 +98,7 @@ impl Net {
             advertise: Vec::new(),
             admin: Some(LOOPBACK),
             data: self.dir.path().join(name),
+            tickets: Some(self.dir.path().join("tickets")),
             allocators: vec![self.allocator_address],
             capacity: 1,
             credentials: self.pki.relay(name),
@@ -261,6 +262,7 @@ impl Net {
 pub fn quick_pings() -> PingSchedule {
     PingSchedule {
         interval: Duration::from_millis(500),
+        longest: Duration::from_millis(500),
         timeout: Duration::from_millis(200),
         attempts: 3,
     }

@@ -29,6 +29,7 @@ fn hello(next_within_ms: u32) -> Hello {
         outbox: 1,
         inbox: 1,
         next_within_ms,
+        background: false,
     }
 }
 

@@ -9,9 +9,9 @@ use holdfast_protocol::id::{Identity, InvalidId, TrustDomain};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::{
     RootCertStore,
-    client::WebPkiServerVerifier,
+    client::{Resumption, WebPkiServerVerifier},
     crypto::CryptoProvider,
-    server::{NoServerSessionStorage, WebPkiClientVerifier},
+    server::{NoServerSessionStorage, StoresServerSessions, WebPkiClientVerifier},
 };
 use rustls_pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject,
@@ -21,6 +21,10 @@ use rustls_pki_types::{ServerName, UnixTime};
 use serde::Deserialize;
 
 use crate::identity::uri_identity;
+
+/// How many times a client may resume one session: each ticket is good for one time, and the next
+/// connection brings as many again. Two, so that one that came to nothing does not cost the other.
+const TICKETS: usize = 2;
 
 /// Where a program's credentials lie.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -159,11 +163,38 @@ impl Credentials {
         &self.trust_domain
     }
 
-    /// The TLS half of an endpoint that accepts connections for any of the `alpn` protocols.
+    /// The TLS half of an endpoint that accepts connections for any of the `alpn` protocols. Every
+    /// one proves its certificate.
     ///
     /// # Errors
     /// [`CredentialError::Mismatch`] when key and certificate do not belong together.
     pub fn server(&self, alpn: &[&[u8]]) -> Result<Arc<QuicServerConfig>, CredentialError> {
+        let mut config = self.full_handshakes(alpn)?;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        quic_server(config)
+    }
+
+    /// The same, for an endpoint whose clients may resume their sessions and send along their first
+    /// words (0-RTT). A resumed handshake does not run the verifier again: whoever accepts one has to
+    /// hold the certificate of the session against its end, and against the list of revoked ones.
+    ///
+    /// # Errors
+    /// As [`server`](Self::server).
+    pub fn resuming_server(
+        &self,
+        alpn: &[&[u8]],
+        sessions: Arc<dyn StoresServerSessions>,
+    ) -> Result<Arc<QuicServerConfig>, CredentialError> {
+        let mut config = self.full_handshakes(alpn)?;
+        config.session_storage = sessions;
+        config.send_tls13_tickets = TICKETS;
+        // QUIC knows all or nothing, and limits early data by its windows (RFC 9001, section 4.6.1).
+        config.max_early_data_size = u32::MAX;
+        quic_server(config)
+    }
+
+    fn full_handshakes(&self, alpn: &[&[u8]]) -> Result<rustls::ServerConfig, CredentialError> {
         let verifier = WebPkiClientVerifier::builder_with_provider(self.roots.clone(), provider())
             .with_crls(self.revoked.iter().cloned())
             .only_check_end_entity_revocation()
@@ -179,20 +210,32 @@ impl Credentials {
             .with_single_cert(self.chain.clone(), self.key.clone_key())
             .map_err(mismatch)?;
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-        // A resumed handshake does not run the verifier again, so a revoked device could come back
-        // with an old ticket. Every connection proves its certificate instead.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-        Ok(Arc::new(
-            QuicServerConfig::try_from(config).map_err(mismatch)?,
-        ))
+        Ok(config)
     }
 
-    /// The TLS half of a connection that is dialled for the protocol `alpn`.
+    /// The TLS half of a connection that is dialled for the protocol `alpn`, with a full handshake.
     ///
     /// # Errors
     /// [`CredentialError::Mismatch`] when key and certificate do not belong together.
     pub fn client(&self, alpn: &[u8]) -> Result<Arc<QuicClientConfig>, CredentialError> {
+        let mut config = self.dialling(alpn)?;
+        config.resumption = Resumption::disabled();
+        quic_client(config)
+    }
+
+    /// The same, resuming an earlier session where there is one, and able to send along first words
+    /// (0-RTT). What is learned for the next time is kept in memory with the answer, so dial with one
+    /// and the same again.
+    ///
+    /// # Errors
+    /// As [`client`](Self::client).
+    pub fn resuming_client(&self, alpn: &[u8]) -> Result<Arc<QuicClientConfig>, CredentialError> {
+        let mut config = self.dialling(alpn)?;
+        config.enable_early_data = true;
+        quic_client(config)
+    }
+
+    fn dialling(&self, alpn: &[u8]) -> Result<rustls::ClientConfig, CredentialError> {
         let mut config = rustls::ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(mismatch)?
@@ -200,9 +243,7 @@ impl Credentials {
             .with_client_auth_cert(self.chain.clone(), self.key.clone_key())
             .map_err(mismatch)?;
         config.alpn_protocols = vec![alpn.to_vec()];
-        Ok(Arc::new(
-            QuicClientConfig::try_from(config).map_err(mismatch)?,
-        ))
+        Ok(config)
     }
 
     /// A list that has ended still counts for those that it names; a device that cannot get a newer
@@ -215,6 +256,16 @@ impl Credentials {
             .build()
             .map_err(mismatch)
     }
+}
+
+fn quic_server(config: rustls::ServerConfig) -> Result<Arc<QuicServerConfig>, CredentialError> {
+    let config = QuicServerConfig::try_from(config).map_err(mismatch)?;
+    Ok(Arc::new(config))
+}
+
+fn quic_client(config: rustls::ClientConfig) -> Result<Arc<QuicClientConfig>, CredentialError> {
+    let config = QuicClientConfig::try_from(config).map_err(mismatch)?;
+    Ok(Arc::new(config))
 }
 
 fn provider() -> Arc<CryptoProvider> {

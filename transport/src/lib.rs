@@ -15,7 +15,8 @@
 //! - `gate`: who may begin a handshake;
 //! - `port`: sockets that accept, and `keys`, by which a restarted one is recognised;
 //! - `live`: credentials that are read again while the program runs, and the end of connections whose
-//!   certificates are revoked (`revocation`).
+//!   certificates are revoked (`revocation`);
+//! - `tickets`: the TLS sessions that clients may resume.
 
 pub mod credentials;
 pub mod ending;
@@ -34,6 +35,8 @@ pub mod live;
 pub mod port;
 #[cfg(feature = "server")]
 mod revocation;
+#[cfg(feature = "server")]
+pub mod tickets;
 pub mod wire;
 
 pub use ending::Ending;

@@ -8,7 +8,7 @@
 use std::{
     collections::HashMap,
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -33,15 +33,21 @@ use crate::{
     ending::error_code,
     expiry::{Reminder, Stage},
     identity::peer_identity,
-    revocation::{Leaf, RevocationLists, certificate_ends, revoked},
+    revocation::{Leaf, RevocationLists, certificate_ends, expired, revoked},
+    tickets::TicketFolder,
 };
 
 /// How often the files are looked at. A revocation ends connections within this.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// How often tickets whose time is over are removed.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
+
 /// The credentials that are in force, and the connections that were admitted under them.
 pub struct LiveCredentials {
     files: CredentialFiles,
+    /// Where sessions are kept that clients may resume.
+    tickets: Option<PathBuf>,
     accepts: Vec<&'static [u8]>,
     identity: Identity,
     trust_domain: TrustDomain,
@@ -60,6 +66,7 @@ pub struct LiveCredentials {
 struct Current {
     credentials: Credentials,
     server: Arc<QuicServerConfig>,
+    tickets: Option<Arc<TicketFolder>>,
     lists: RevocationLists,
     certificate_ends: Option<SystemTime>,
 }
@@ -111,17 +118,20 @@ impl Drop for Admission {
 }
 
 impl LiveCredentials {
-    /// Reads the files for an endpoint that accepts any of the `accepts` protocols.
+    /// Reads the files for an endpoint that accepts any of the `accepts` protocols. With a folder for
+    /// `tickets`, clients may resume their sessions.
     ///
     /// # Errors
     /// [`CredentialError`] names the file that is missing or wrong, or has ended.
     pub fn load(
         files: CredentialFiles,
         accepts: &[&'static [u8]],
+        tickets: Option<&Path>,
     ) -> Result<Arc<Self>, CredentialError> {
         let seen = Fingerprint::of(&files);
-        let current = Current::load(&files, accepts)?;
+        let current = Current::load(&files, accepts, tickets)?;
         Ok(Arc::new(Self {
+            tickets: tickets.map(Path::to_owned),
             accepts: accepts.to_vec(),
             identity: current.credentials.identity().clone(),
             trust_domain: current.credentials.trust_domain().clone(),
@@ -167,9 +177,9 @@ impl LiveCredentials {
         Ok(tls)
     }
 
-    /// Holds a connection whose handshake is complete against the list as it is now, and, as long as
-    /// the answer is kept, against every later one. A handshake is not enough: it may have begun under
-    /// an older list, and a resumed one verifies no certificate.
+    /// Holds a connection's certificate against its end and against the list as it is now, and, as
+    /// long as the answer is kept, against every later list. A handshake is not enough: it may have
+    /// begun under an older list, and a resumed one verifies no certificate.
     ///
     /// # Errors
     /// A [`Violation`] to close the connection with.
@@ -190,7 +200,19 @@ impl LiveCredentials {
             self.cut.fetch_add(1, Ordering::Relaxed);
             return Err(revoked(&leaf));
         }
-        Ok(admission)
+        match leaf.ends() {
+            Some(ends) if ends <= SystemTime::now() => Err(expired(&leaf)),
+            _ => Ok(admission),
+        }
+    }
+
+    /// Removes the tickets whose time is over.
+    fn sweep_tickets(&self) {
+        if let Some(tickets) = &self.current.load().tickets
+            && let Err(error) = tickets.sweep(SystemTime::now())
+        {
+            tracing::warn!(%error, "the folder of tickets cannot be swept");
+        }
     }
 
     /// Has [`keep_current`](Self::keep_current) read the files now, changed or not.
@@ -220,11 +242,18 @@ impl LiveCredentials {
         let mut reminders = Reminders::default();
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut sweep = tokio::time::interval(SWEEP_EVERY);
         loop {
             reminders.say(&self.figures(), SystemTime::now());
             let demanded = tokio::select! {
                 _ = look.tick() => false,
                 () = self.asked.notified() => true,
+                _ = sweep.tick() => {
+                    let live = self.clone();
+                    // It fails only when the runtime is being shut down.
+                    let _ = tokio::task::spawn_blocking(move || live.sweep_tickets()).await;
+                    continue;
+                }
             };
             let live = self.clone();
             match tokio::task::spawn_blocking(move || live.look(demanded)).await {
@@ -263,7 +292,7 @@ impl LiveCredentials {
 
     /// Everything is made before anything is exchanged.
     fn exchange(&self) -> Result<(), CredentialError> {
-        let new = Current::load(&self.files, &self.accepts)?;
+        let new = Current::load(&self.files, &self.accepts, self.tickets.as_deref())?;
         self.same_identity(&new.credentials)?;
         let dials = self.dials.lock();
         let configs: Result<Vec<_>, _> = dials
@@ -311,7 +340,11 @@ impl LiveCredentials {
 }
 
 impl Current {
-    fn load(files: &CredentialFiles, accepts: &[&[u8]]) -> Result<Self, CredentialError> {
+    fn load(
+        files: &CredentialFiles,
+        accepts: &[&[u8]],
+        tickets: Option<&Path>,
+    ) -> Result<Self, CredentialError> {
         let credentials = Credentials::load(files)?;
         let lists = RevocationLists::read(credentials.revoked()).map_err(|why| {
             CredentialError::Unreadable {
@@ -331,13 +364,36 @@ impl Current {
             return Err(CredentialError::over(path, "list of revoked certificates"));
         }
         credentials.prove()?;
+        let tickets = match tickets {
+            Some(folder) => Some(ticket_folder(folder, files)?),
+            None => None,
+        };
+        let server = match &tickets {
+            Some(tickets) => credentials.resuming_server(accepts, tickets.clone())?,
+            None => credentials.server(accepts)?,
+        };
         Ok(Self {
-            server: credentials.server(accepts)?,
+            server,
+            tickets,
             credentials,
             lists,
             certificate_ends,
         })
     }
+}
+
+fn ticket_folder(
+    folder: &Path,
+    files: &CredentialFiles,
+) -> Result<Arc<TicketFolder>, CredentialError> {
+    let authority = fs::read(&files.authority);
+    let opened = authority.and_then(|authority| TicketFolder::open(folder, &authority));
+    let opened = opened.map_err(|error| CredentialError::Unreadable {
+        path: folder.to_owned(),
+        what: "folder for tickets",
+        why: error.to_string(),
+    })?;
+    Ok(Arc::new(opened))
 }
 
 /// What the operator is told about what will end.

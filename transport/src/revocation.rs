@@ -16,6 +16,7 @@ use crate::identity::peer_chain;
 pub(crate) struct Leaf {
     issuer: Box<[u8]>,
     serial: Box<[u8]>,
+    ends: Option<SystemTime>,
 }
 
 impl Leaf {
@@ -33,11 +34,18 @@ impl Leaf {
     }
 
     fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let ends = certificate_ends(certificate);
         let certificate = EndEntityCert::try_from(certificate).ok()?;
         Some(Self {
             issuer: certificate.issuer().into(),
             serial: certificate.serial().into(),
+            ends,
         })
+    }
+
+    /// When it ends.
+    pub(crate) fn ends(&self) -> Option<SystemTime> {
+        self.ends
     }
 
     /// The serial number, as certificate tools print it.
@@ -98,6 +106,12 @@ pub(crate) fn certificate_ends(certificate: &CertificateDer<'_>) -> Option<Syste
 
 fn moment(timestamp: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(u64::try_from(timestamp).unwrap_or(0))
+}
+
+/// What a connection with a certificate that has ended is told.
+pub(crate) fn expired(leaf: &Leaf) -> Violation {
+    let what = format!("the certificate {} has ended", leaf.serial());
+    Violation::new(CloseCode::Expired, what)
 }
 
 /// What a connection with a revoked certificate is told.

@@ -31,6 +31,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Pings often, so that silence is noticed while somebody watches.
 pub(crate) const PINGS: PingSchedule = PingSchedule {
     interval: Duration::from_millis(500),
+    longest: Duration::from_millis(500),
     timeout: Duration::from_millis(300),
     attempts: 3,
 };

@@ -29,9 +29,11 @@ fn a_hello_is_answered_with_a_welcome() {
             outbox: 11,
             inbox: 22,
             next_within_ms: 25_000,
+            background: false,
         };
         let seen: Vec<_> = pair.at_relay.seen().collect();
-        assert_eq!(seen, [&server::Event::Hello(hello)]);
+        let pinged = server::Event::Seen { background: false };
+        assert_eq!(seen, [&server::Event::Hello(hello), &pinged]);
         let welcome = Welcome {
             relay: "r1".parse().unwrap(),
             boot: 7,

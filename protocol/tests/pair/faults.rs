@@ -53,6 +53,7 @@ fn hello() -> Bytes {
         outbox: 1,
         inbox: 2,
         next_within_ms: 25_000,
+        background: false,
     })
 }
 
@@ -60,6 +61,8 @@ fn ping(next_within_ms: u32) -> Bytes {
     encode(&Ping {
         seq: 9,
         next_within_ms,
+        echo_after_ms: 0,
+        background: false,
     })
 }
 
@@ -67,6 +70,7 @@ fn pong() -> Bytes {
     encode(&Pong {
         seq: 9,
         observed: "203.0.113.7:50000".parse().unwrap(),
+        late: false,
     })
 }
 
@@ -157,6 +161,7 @@ fn what_keeps_to_the_limits_exactly_is_taken() {
         outbox: u64::MAX,
         inbox: u64::MAX,
         next_within_ms: 600_000,
+        background: false,
     };
     let mut pair = Pair::new(0);
     pair.down.is_cut = true;

@@ -146,6 +146,8 @@ fn an_interval_that_grows_is_not_punished() {
         let ping = Ping {
             seq,
             next_within_ms: announced as u32,
+            echo_after_ms: 0,
+            background: false,
         };
         pair.relay.handle_datagram(pair.now, wire(&ping), from);
     }

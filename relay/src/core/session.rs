@@ -14,6 +14,7 @@ use holdfast_protocol::{
 };
 
 use super::{
+    doze::Doze,
     end::{End, Outgoing, Tide},
     manners::Manners,
     reading::Reading,
@@ -58,6 +59,7 @@ pub(crate) struct Session {
     /// The device's outbox.
     epoch: u64,
     attachment: Option<Attachment>,
+    doze: Doze,
     outgoing: VecDeque<Outgoing>,
     throttle: Throttle<Sent>,
     seat: Seat,
@@ -101,6 +103,7 @@ impl Session {
             going: None,
             epoch: 0,
             attachment: None,
+            doze: Doze::default(),
             outgoing: VecDeque::new(),
         }
     }
@@ -129,6 +132,10 @@ impl Session {
                 self.let_through(now)
             }
             Event::Ack(ack) => self.handle_ack(now, ack),
+            Event::Seen { background } => {
+                self.awake(background);
+                Ok(())
+            }
             Event::Allow(allow) => self.handle_allow(now, allow),
         };
         if let Err(error) = done {
@@ -181,6 +188,7 @@ impl Session {
     fn handle_hello(&mut self, now: Moment, hello: Hello) -> Result<(), StoreError> {
         tracing::debug!(agent = %hello.agent, "hello");
         self.epoch = hello.outbox;
+        self.doze.set_background(hello.background);
         if let Sender::Device(device) = &self.sender {
             let session = online::Session {
                 id: self.router.next_session(),
@@ -243,6 +251,14 @@ impl Session {
         Asker {
             outlet: self.outlet.clone(),
             question,
+        }
+    }
+
+    /// The device's radio is awake.
+    fn awake(&mut self, background: bool) {
+        self.doze.set_background(background);
+        for outbound in self.doze.wake() {
+            self.send(outbound);
         }
     }
 
@@ -335,7 +351,9 @@ impl End for Session {
 
     fn hand_over(&mut self, now: Moment) {
         for outbound in self.outlet.take() {
-            self.send(outbound);
+            for due in self.doze.pass(outbound) {
+                self.send(due);
+            }
         }
         if let Err(error) = self.let_through(now) {
             self.fail(&error);

@@ -1,4 +1,5 @@
-//! The client's course: between a session, the search for one, and the end.
+//! The client's course: between a session, the search for one, and the end. While a session serves,
+//! a [rival](super::rival) may be dialled beside it, and take its place.
 //!
 //! ```text
 //!              welcome                closed, failed
@@ -14,6 +15,7 @@ use std::{mem, net::SocketAddr, time::Duration};
 use holdfast_protocol::{
     allocation::Allocation,
     client::{Action, ClientConfig, Event},
+    close::CloseCode,
     id::Name,
     message::{RelayAddress, Welcome},
     time::Time,
@@ -28,11 +30,15 @@ use super::{
     inbox::Mark,
     itinerary::{Itinerary, Stop},
     logbook::Logbook,
+    rival::Rival,
     search::{Errand, Search, Superseded},
     session::Session,
     signal::{Input, Job, Output, Outputs},
+    surroundings::{KnownNetwork, Surroundings},
 };
 use crate::{State, config::Retry};
+
+mod moving;
 
 /// How long an end waits until what was written has arrived.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -61,12 +67,17 @@ pub struct Restored {
     pub logbook: Logbook,
     /// The relays of the last allocation.
     pub relays: Vec<RelayAddress>,
+    /// What was learned of networks.
+    pub networks: Vec<KnownNetwork>,
 }
 
 /// Where the client is on its course.
 #[derive(Debug)]
 enum Phase {
-    Dialling(Stop),
+    Dialling {
+        stop: Stop,
+        session: Session,
+    },
     Asking,
     Resting {
         until: Time,
@@ -76,8 +87,9 @@ enum Phase {
         session: Session,
     },
     Serving {
-        relay: Name,
+        stop: Stop,
         session: Session,
+        rival: Rival,
     },
     /// What was written is to arrive before the connection is closed. Closing a QUIC connection
     /// throws away what is under way, so a ping is sent after it, and its answer awaited.
@@ -87,6 +99,8 @@ enum Phase {
         until: Time,
         then: Next,
     },
+    /// Until the device is in a network again.
+    Offline,
     /// Until the app asks for a relay.
     Parked,
     /// Until the storage has done what was asked of it.
@@ -110,6 +124,11 @@ pub struct Engine {
     config: ClientConfig,
     search: Search,
     desk: Desk,
+    surroundings: Surroundings,
+    /// The last one that was measured.
+    round_trip: Option<Duration>,
+    /// The app was told that its session has no network.
+    was_offline: bool,
     phase: Phase,
     outputs: Outputs,
 }
@@ -118,8 +137,12 @@ impl Engine {
     /// A client that begins to look for a relay.
     pub fn new(config: EngineConfig, mut restored: Restored, now: Time) -> Self {
         let relays = mem::take(&mut restored.relays);
+        let networks = mem::take(&mut restored.networks);
         let itinerary = Itinerary::new(config.allocators, relays);
         let mut engine = Self {
+            surroundings: Surroundings::new(config.session.pings, networks),
+            round_trip: None,
+            was_offline: false,
             config: config.session,
             search: Search::new(itinerary, Backoff::new(config.retry, config.seed)),
             desk: Desk::new(restored),
@@ -158,6 +181,9 @@ impl Engine {
                 account,
                 allowed,
             }),
+            Input::Background(background) => self.set_background(background, now),
+            Input::Network { name } => self.network_changed(name, now),
+            Input::NetworkLost => self.network_lost(),
             Input::Reconnect => self.reconnect(now),
             Input::Close => self.close(State::Closed),
             Input::StorageFailed(why) => self.close(State::Failed { why }),
@@ -181,12 +207,19 @@ impl Engine {
     pub fn deadline(&self) -> Option<Time> {
         match &self.phase {
             Phase::Resting { until } => Some(*until),
-            Phase::Greeting { session, .. } | Phase::Serving { session, .. } => session.deadline(),
+            Phase::Greeting { session, .. } => session.deadline(),
+            // What is due has to wait for a network.
+            Phase::Serving { .. } if self.surroundings.is_offline() => None,
+            Phase::Serving { session, rival, .. } => [session.deadline(), rival.due()]
+                .into_iter()
+                .flatten()
+                .min(),
             Phase::Leaving { session, until, .. } => {
                 Some(session.deadline().map_or(*until, |due| due.min(*until)))
             }
-            Phase::Dialling(_)
+            Phase::Dialling { .. }
             | Phase::Asking
+            | Phase::Offline
             | Phase::Parked
             | Phase::Closing { .. }
             | Phase::Stopped => None,
@@ -194,12 +227,17 @@ impl Engine {
     }
 
     fn seek(&mut self, now: Time) {
+        if self.surroundings.is_offline() {
+            self.phase = Phase::Offline;
+            self.outputs.push_back(Output::State(State::Offline));
+            return;
+        }
         let (errand, state) = self.search.next();
         self.outputs.push_back(Output::State(state));
         self.phase = match errand {
             Errand::Dial(stop) => {
-                self.outputs.push_back(Output::Dial(stop.clone()));
-                Phase::Dialling(stop)
+                let session = self.dial(stop.clone(), now);
+                Phase::Dialling { stop, session }
             }
             Errand::Ask(address) => {
                 self.outputs.push_back(Output::Ask(address));
@@ -207,6 +245,18 @@ impl Engine {
             }
             Errand::Rest(span) => Phase::Resting { until: now + span },
         };
+    }
+
+    /// Has a relay dialled, and greeted at once. The session that this is to become.
+    fn dial(&mut self, stop: Stop, now: Time) -> Session {
+        let (learner, background) = (
+            self.surroundings.learner(),
+            self.surroundings.is_background(),
+        );
+        let session = Session::new(self.config.clone(), learner, background, now);
+        let hello = session.hello();
+        self.outputs.push_back(Output::Dial { stop, hello });
+        session
     }
 
     fn seek_unless(&mut self, superseded: Result<(), Superseded>, now: Time) {
@@ -220,16 +270,36 @@ impl Engine {
     }
 
     fn connected(&mut self, now: Time) {
-        if let Phase::Dialling(stop) = &self.phase {
-            let session = Session::greet(self.config.clone(), now);
-            let stop = stop.clone();
-            self.phase = Phase::Greeting { stop, session };
-        }
+        self.phase = match mem::replace(&mut self.phase, Phase::Parked) {
+            Phase::Dialling { stop, mut session } => {
+                session.set_background(self.surroundings.is_background(), now);
+                session.greeted(now);
+                Phase::Greeting { stop, session }
+            }
+            Phase::Serving {
+                stop,
+                session: former,
+                rival: Rival::Dialling(mut session),
+            } => {
+                self.retire(&former);
+                session.set_background(self.surroundings.is_background(), now);
+                session.greeted(now);
+                let session = *session;
+                Phase::Greeting { stop, session }
+            }
+            other => other,
+        };
     }
 
     fn dial_failed(&mut self, now: Time, failure: Failure) {
-        if matches!(self.phase, Phase::Dialling(_) | Phase::Asking) {
-            self.failed(now, failure);
+        match &mut self.phase {
+            Phase::Dialling { .. } | Phase::Asking => self.failed(now, failure),
+            // Its pings tell when the session is lost; until then there may be another rival.
+            Phase::Serving { rival, .. } => {
+                *rival = Rival::None;
+                rival.doubt(now, self.round_trip);
+            }
+            _ => {}
         }
     }
 
@@ -251,16 +321,31 @@ impl Engine {
         let Phase::Greeting { stop, session } = mem::replace(&mut self.phase, Phase::Parked) else {
             return;
         };
-        let relay = stop.relay;
+        if welcome.relay != stop.relay {
+            return self.mistaken(&stop, session, &welcome.relay, now);
+        }
+        let relay = stop.relay.clone();
         self.search.attached(&relay);
         let time_ms = welcome.time_ms;
         self.desk.begin_session(now, time_ms, &mut self.outputs);
         self.outputs.push_back(Output::Welcomed(welcome));
-        let state = State::Attached {
-            relay: relay.clone(),
+        self.outputs
+            .push_back(Output::State(State::Attached { relay }));
+        self.phase = Phase::Serving {
+            stop,
+            session,
+            rival: Rival::None,
         };
-        self.outputs.push_back(Output::State(state));
-        self.phase = Phase::Serving { relay, session };
+    }
+
+    /// Somebody else answers there. A resumed connection proves no more than that it is a relay of the
+    /// trust domain; its name is what it says of itself.
+    fn mistaken(&mut self, stop: &Stop, mut session: Session, found: &Name, now: Time) {
+        session.goodbye();
+        self.hang_up(session);
+        let (relay, address) = (&stop.relay, stop.address);
+        let why = format!("relay {relay} at {address}: this is relay/{found}");
+        self.failed(now, Failure::Untrusted(why));
     }
 
     /// The connection has ended by itself.
@@ -270,10 +355,13 @@ impl Engine {
                 let who = format!("relay {} at {}", stop.relay, stop.address);
                 self.failed(now, Failure::from_ending(&who, ending));
             }
-            Phase::Serving { relay, session } => {
-                self.desk.end_session(&mut self.outputs);
-                let done = self.search.lost(&relay, ending, session.age(now));
-                self.seek_unless(done, now);
+            Phase::Serving {
+                stop,
+                session,
+                rival,
+            } => {
+                self.retire(&session);
+                self.lost(stop, &session, rival, ending, now);
             }
             Phase::Leaving { then, .. } => self.proceed(then, now),
             Phase::Closing { state, .. } => {
@@ -284,10 +372,41 @@ impl Engine {
         }
     }
 
+    fn lost(&mut self, stop: Stop, session: &Session, rival: Rival, ending: &Ending, now: Time) {
+        let superseded = matches!(
+            ending,
+            Ending::Closed {
+                code: CloseCode::Superseded,
+                ..
+            }
+        );
+        match rival {
+            Rival::Dialling(rival) => {
+                let session = *rival;
+                self.phase = Phase::Dialling { stop, session };
+            }
+            rival if superseded && rival.may_have_won(now) => {
+                self.search.hurry();
+                self.seek(now);
+            }
+            _ => {
+                let done = self.search.lost(&stop.relay, ending, session.age(now));
+                self.seek_unless(done, now);
+            }
+        }
+    }
+
+    /// A session is over: what it has learned and what it did not finish outlives it.
+    fn retire(&mut self, session: &Session) {
+        self.surroundings.keep(session.learner());
+        self.desk.end_session(&mut self.outputs);
+    }
+
     fn reconnect(&mut self, now: Time) {
         if self.is_ending() || matches!(self.phase, Phase::Leaving { .. }) {
             return;
         }
+        self.surroundings.find_network();
         self.search.hurry();
         match self.end_session() {
             Some(session) => self.leave(session, Next::Search, now),
@@ -331,17 +450,24 @@ impl Engine {
     /// Leaves what the phase was about, and hands back its session, if it is attached.
     fn end_session(&mut self) -> Option<Session> {
         match mem::replace(&mut self.phase, Phase::Parked) {
-            Phase::Serving { session, .. } => {
-                self.desk.end_session(&mut self.outputs);
+            Phase::Serving { session, rival, .. } => {
+                self.retire(&session);
+                if let Rival::Dialling(_) = rival {
+                    self.outputs.push_back(Output::Abandon);
+                }
                 return Some(session);
             }
             Phase::Leaving { session, .. } => return Some(session),
-            Phase::Dialling(_) | Phase::Asking => self.outputs.push_back(Output::Abandon),
+            Phase::Dialling { .. } | Phase::Asking => self.outputs.push_back(Output::Abandon),
             Phase::Greeting { mut session, .. } => {
                 session.goodbye();
                 self.hang_up(session);
             }
-            Phase::Resting { .. } | Phase::Parked | Phase::Closing { .. } | Phase::Stopped => {}
+            Phase::Resting { .. }
+            | Phase::Offline
+            | Phase::Parked
+            | Phase::Closing { .. }
+            | Phase::Stopped => {}
         }
         None
     }
@@ -407,6 +533,10 @@ impl Engine {
         match &self.phase {
             Phase::Resting { until } if now >= *until => self.seek(now),
             Phase::Leaving { until, .. } if now >= *until => self.depart(now),
+            Phase::Serving { .. } if self.surroundings.is_offline() => {}
+            Phase::Serving { rival, .. } if rival.due().is_some_and(|due| now >= due) => {
+                self.dial_rival(now);
+            }
             _ => self.with_session(|session| session.handle_timeout(now)),
         }
     }
@@ -418,8 +548,12 @@ impl Engine {
                 self.desk.serve(session, now, &mut self.outputs);
             }
             if !self.carry_out(now) {
-                return;
+                break;
             }
+        }
+        if let Phase::Serving { session, .. } = &self.phase {
+            let learned = self.surroundings.note(session.learner()).map(Job::Learn);
+            self.outputs.extend(learned.map(Output::Store));
         }
     }
 
@@ -447,6 +581,9 @@ impl Engine {
         match (&self.phase, event) {
             (Phase::Greeting { .. }, Event::Welcomed(welcome)) => self.welcomed(now, welcome),
             (Phase::Serving { .. }, event) => {
+                if let Event::Observed(observation) = &event {
+                    self.observed(*observation, now);
+                }
                 if let Some(go_away) = self.desk.hear(event, &mut self.outputs) {
                     self.sent_away(&go_away.successors, now);
                 }
@@ -462,9 +599,10 @@ impl Engine {
             | Phase::Serving { session, .. }
             | Phase::Leaving { session, .. } => Some(session),
             Phase::Closing { session, .. } => session.as_mut(),
-            Phase::Dialling(_)
+            Phase::Dialling { .. }
             | Phase::Asking
             | Phase::Resting { .. }
+            | Phase::Offline
             | Phase::Parked
             | Phase::Stopped => None,
         }

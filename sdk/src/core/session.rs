@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use holdfast_protocol::{
     client::{Action, Client, ClientConfig, NotNow},
+    heartbeat::Learner,
     id::Name,
     message::{Ack, Submit},
     time::Time,
@@ -23,15 +24,42 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Greets the relay.
-    pub(crate) fn greet(config: ClientConfig, now: Time) -> Self {
+    /// A session that is to be opened, with what is known of the network.
+    pub(crate) fn new(config: ClientConfig, learner: Learner, background: bool, now: Time) -> Self {
         let mut protocol = Client::new(config);
-        protocol.start(now);
+        protocol.rebound(Some(learner), now);
+        protocol.set_background(background, now);
         Self {
             protocol,
             since: now,
             backlog: 0,
         }
+    }
+
+    /// What it begins with.
+    pub(crate) fn hello(&self) -> Bytes {
+        self.protocol.hello()
+    }
+
+    /// The connection is there, and the relay is being greeted.
+    pub(crate) fn greeted(&mut self, now: Time) {
+        self.since = now;
+        self.protocol.greeted(now);
+    }
+
+    /// The app went to the background, or came to the foreground.
+    pub(crate) fn set_background(&mut self, background: bool, now: Time) {
+        self.protocol.set_background(background, now);
+    }
+
+    /// The device has another socket, perhaps in another network.
+    pub(crate) fn rebound(&mut self, network: Option<Learner>, now: Time) {
+        self.protocol.rebound(network, now);
+    }
+
+    /// What is known of the network.
+    pub(crate) fn learner(&self) -> &Learner {
+        self.protocol.learner()
     }
 
     /// How long the session has lasted.

@@ -19,13 +19,15 @@ use super::{
     itinerary::Stop,
     logbook::Logbook,
     outbox::{Entry, Load, Loaded},
+    surroundings::KnownNetwork,
 };
 use crate::State;
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// The connection of [`Output::Dial`] is there, with the right relay, and its control stream open.
+    /// The connection of [`Output::Dial`] is there, its control stream is open, and the hello is on its
+    /// way. It takes the place of an earlier one.
     Connected,
     /// What [`Output::Dial`] or [`Output::Ask`] wanted has failed.
     DialFailed(Failure),
@@ -84,6 +86,15 @@ pub enum Input {
         /// May they?
         allowed: bool,
     },
+    /// The app went to the background, or came to the foreground.
+    Background(bool),
+    /// The device is in another network, or has another address in the same one.
+    Network {
+        /// What the app calls it.
+        name: Option<String>,
+    },
+    /// The device is in no network.
+    NetworkLost,
     /// The app wants a relay now.
     Reconnect,
     /// The app closes the client.
@@ -95,8 +106,16 @@ pub enum Input {
 /// What is to be done, in this order.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Connect to this relay: [`Input::Connected`] or [`Input::DialFailed`].
-    Dial(Stop),
+    /// Connect to this relay and open the control stream with this: [`Input::Connected`] or
+    /// [`Input::DialFailed`]. A connection that stands is used meanwhile.
+    Dial {
+        /// Where.
+        stop: Stop,
+        /// The first words; may be sent before the relay has answered (0-RTT).
+        hello: Bytes,
+    },
+    /// Exchange the sockets for new ones: the connections move with them.
+    Rebind,
     /// Ask this allocator where to connect: [`Input::Allocated`] or [`Input::DialFailed`].
     Ask(SocketAddr),
     /// Give up what is being dialled or asked.
@@ -196,6 +215,8 @@ pub enum Job {
     Pause,
     /// Remember where an allocator said to connect.
     Remember(Vec<RelayAddress>),
+    /// Remember what was learned of networks.
+    Learn(Vec<KnownNetwork>),
     /// Read from the outbox: [`Input::Loaded`].
     Load(Load),
 }
@@ -207,7 +228,11 @@ impl Job {
     pub fn is_urgent(&self) -> bool {
         match self {
             Self::Mark(_) | Self::Begin(_) | Self::Remember(_) => true,
-            Self::Forget { .. } | Self::Unmark(_) | Self::Pause | Self::Load(_) => false,
+            Self::Forget { .. }
+            | Self::Unmark(_)
+            | Self::Pause
+            | Self::Learn(_)
+            | Self::Load(_) => false,
         }
     }
 }

@@ -170,6 +170,7 @@ async fn converse(
                     };
                     opened.send(session).unwrap();
                 }
+                Action::Event(Event::Seen { .. }) => {}
                 Action::Event(event) => drop(events.send(event)),
                 Action::Close(violation) => return wire.close(&violation),
             }

@@ -191,6 +191,7 @@ async fn a_silent_relay_is_noticed_and_left() {
     let config = Config {
         pings: PingSchedule {
             interval: Duration::from_millis(100),
+            longest: Duration::from_millis(100),
             timeout: Duration::from_millis(200),
             attempts: 3,
         },

@@ -26,6 +26,8 @@ fn ping(seq: u32) -> Bytes {
     frame::encode(&Ping {
         seq,
         next_within_ms: 60_000,
+        echo_after_ms: 0,
+        background: false,
     })
 }
 

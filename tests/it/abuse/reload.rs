@@ -48,6 +48,8 @@ async fn is_alive(raw: &mut Raw) {
     raw.datagram(frame::encode(&Ping {
         seq: 9,
         next_within_ms: 60_000,
+        echo_after_ms: 0,
+        background: false,
     }));
     let pong: Pong = raw.frame().await.header().unwrap();
     assert_eq!(pong.seq, 9);

@@ -28,6 +28,8 @@ async fn a_device_of_a_killed_relay_hears_from_the_next_run_that_its_connection_
     phone.try_datagram(frame::encode(&Ping {
         seq: 0,
         next_within_ms: 60_000,
+        echo_after_ms: 0,
+        background: false,
     }));
     // Its own timeout is 16 minutes away: only a stateless reset ends it now.
     let reset = Ending::Lost("reset by peer".to_owned());

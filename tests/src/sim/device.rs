@@ -10,6 +10,7 @@ use holdfast::{
 use holdfast_protocol::{
     allocation::Allocation,
     client::ClientConfig,
+    close::{CloseCode, Violation},
     heartbeat::PingSchedule,
     id::{Identity, MessageId, Name, Sender},
     time::Time,
@@ -46,10 +47,14 @@ pub(crate) struct Device {
     pub(crate) conn: Option<ConnId>,
     attempt: u64,
     dialling: bool,
+    /// What a session begins with that is being dialled.
+    hello: Bytes,
     asked: Option<u64>,
     pub(crate) attached: Option<Time>,
     /// When a relay last heard of it.
     pub(crate) heard: Time,
+    /// Within how long its next ping is to come.
+    pub(crate) announced: Duration,
     pub(crate) stopping: bool,
     timer: Option<Time>,
     notebook_at_work: bool,
@@ -77,9 +82,11 @@ impl Device {
             conn: None,
             attempt: 0,
             dialling: false,
+            hello: Bytes::new(),
             asked: None,
             attached: None,
             heard: Time::ZERO,
+            announced: PingSchedule::default().interval,
             stopping: false,
             timer: None,
             notebook_at_work: false,
@@ -245,7 +252,12 @@ impl World {
 
     fn carry_out(&mut self, d: usize, output: Output) {
         match output {
-            Output::Dial(stop) => self.dial_relay(d, &stop),
+            Output::Dial { stop, hello } => {
+                self.devices[d].hello = hello;
+                self.dial_relay(d, &stop);
+            }
+            // Nothing here depends on sockets.
+            Output::Rebind => {}
             Output::Ask(_) => {
                 let number = self.ask(Party::Device(d), Question::Where);
                 self.devices[d].asked = Some(number);
@@ -272,16 +284,7 @@ impl World {
                 }
             }
             Output::Flush => self.flush(d),
-            Output::Close(violation) => {
-                if let Some(conn) = self.devices[d].conn.take() {
-                    let ending = Ending::Closed {
-                        code: violation.code,
-                        reason: violation.what,
-                    };
-                    let (network, schedule) = (&mut self.network, &mut self.schedule);
-                    network.close(conn, END, ending, schedule, &mut self.dice);
-                }
-            }
+            Output::Close(violation) => self.leave_relay(d, violation),
             Output::Store(job) => {
                 self.devices[d].notebook.store(job);
                 self.wake_notebook(d);
@@ -291,6 +294,17 @@ impl World {
                 self.wake_notebook(d);
             }
             output => self.app_hears(d, output),
+        }
+    }
+
+    fn leave_relay(&mut self, d: usize, why: Violation) {
+        if let Some(conn) = self.devices[d].conn.take() {
+            let ending = Ending::Closed {
+                code: why.code,
+                reason: why.what,
+            };
+            let (network, schedule) = (&mut self.network, &mut self.schedule);
+            network.close(conn, END, ending, schedule, &mut self.dice);
         }
     }
 
@@ -351,12 +365,16 @@ impl World {
     }
 
     fn open_session(&mut self, d: usize, r: usize) {
+        self.leave_relay(d, Violation::new(CloseCode::Goodbye, ""));
         let conn = self.network.open(Party::Device(d), Party::Relay(r), false);
         let who = self.devices[d].identity();
         self.devices[d].conn = Some(conn);
         self.devices[d].heard = self.now();
+        self.devices[d].announced = PingSchedule::default().interval;
         if self.accept(r, conn, &who) {
             self.note(Party::Device(d), None, || format!("connects to r{}", r + 1));
+            let hello = self.devices[d].hello.clone();
+            self.send_control(conn, END, hello);
             self.tell_device(d, Input::Connected);
         }
     }

@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use holdfast::core::Input;
+
 use super::{
     disk::{Crash, Health},
     network::{ConnId, Weather},
@@ -41,6 +43,8 @@ pub(crate) enum Kind {
     DeviceDiskFull,
     Reinstalled,
     Rebound,
+    /// An app goes to the background or comes to the foreground, or loses its network for a while.
+    AppState,
     Broken,
     Cut,
     Storm,
@@ -72,6 +76,7 @@ impl Kind {
         Self::DeviceDiskFull,
         Self::Reinstalled,
         Self::Rebound,
+        Self::AppState,
         Self::Broken,
         Self::Cut,
         Self::Storm,
@@ -102,6 +107,7 @@ impl Kind {
             Self::DeviceDiskFull => "device-disk",
             Self::Reinstalled => "reinstall",
             Self::Rebound => "rebind",
+            Self::AppState => "app-state",
             Self::Broken => "break",
             Self::Cut => "partition",
             Self::Storm => "storm",
@@ -126,6 +132,8 @@ pub(crate) enum Fault {
     Stop { relay: usize, life: u32 },
     /// A disk can be read again.
     Readable(usize),
+    /// A device has a network again.
+    Back(usize),
     /// After a refusal that was lost its home dies.
     Unheard {
         relay: usize,
@@ -174,6 +182,7 @@ impl World {
             Kind::DeviceDiskFull => self.fill_disk(d),
             Kind::Reinstalled => self.reinstall(d),
             Kind::Rebound => self.rebind(d),
+            Kind::AppState => self.change_state(d),
             Kind::Broken => self.break_connection(),
             Kind::Cut => self.cut_some(r, d),
             Kind::Storm => self.storm(),
@@ -354,7 +363,7 @@ impl World {
     }
 
     fn reconnect(&mut self, d: usize) -> bool {
-        self.tell_device(d, holdfast::core::Input::Reconnect);
+        self.tell_device(d, Input::Reconnect);
         self.devices[d].is_up()
     }
 
@@ -381,7 +390,36 @@ impl World {
         self.devices[d].address = address;
         self.network.rebind(Party::Device(d));
         self.note(Party::Device(d), None, || format!("moves to {address}"));
+        if self.fate.chance(0.5) {
+            let name = self
+                .fate
+                .chance(0.7)
+                .then(|| format!("n{}", self.rebinds % 5));
+            self.tell_device(d, Input::Network { name });
+        }
         true
+    }
+
+    /// The app goes to the background, or comes to the foreground; or the device comes into a tunnel,
+    /// and out of it.
+    fn change_state(&mut self, d: usize) -> bool {
+        let input = match self.fate.below(4) {
+            0 => Input::Background(false),
+            1 => Input::NetworkLost,
+            _ => Input::Background(true),
+        };
+        self.note(Party::Device(d), None, || format!("{input:?}"));
+        if input == Input::NetworkLost {
+            let back = Duration::from_secs(self.fate.below(120) as u64);
+            self.schedule.after(back, Event::Strike(Fault::Back(d)));
+        }
+        self.tell_device(d, input);
+        true
+    }
+
+    pub(crate) fn come_back(&mut self, d: usize) {
+        self.note(Party::Device(d), None, || "has a network again".to_owned());
+        self.tell_device(d, Input::Network { name: None });
     }
 
     fn break_connection(&mut self) -> bool {
@@ -453,6 +491,7 @@ impl World {
                 }
             }
             Fault::Stop { relay, life } => self.stop_relay(relay, life),
+            Fault::Back(d) => self.come_back(d),
             Fault::Readable(r) => {
                 if self.relays[r].disk.health() == Health::Unreadable {
                     self.relays[r].disk.set_health(Health::Sound);

@@ -76,6 +76,11 @@ impl Fleet {
         let low = u8::try_from(person + 1).unwrap_or(u8::MAX);
         SocketAddr::from(([198, 51, 100, low], 40_000 + nth))
     }
+
+    /// Whether relays put accounts away that nobody uses.
+    pub(crate) fn puts_away(&self) -> bool {
+        self.rules.max_settled < 100
+    }
 }
 
 fn rules(dice: &mut Dice) -> Rules {

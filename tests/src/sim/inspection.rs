@@ -11,8 +11,9 @@ use holdfast_protocol::{
 
 use super::{disk::kind, planted::Planted, world::World};
 
-/// After so much silence a relay takes a device off its list: 1.5 × 25 s and 10 s, and a moment.
-const DEADLINE: Duration = Duration::from_millis(47_500 + 1_500);
+/// So long after one and a half of the announced intervals a relay takes a device off its list: the
+/// grace, and a moment.
+const GRACE: Duration = Duration::from_millis(10_000 + 1_500);
 
 /// What a list at another relay may lag behind: until the link is found dead, and dialled again.
 const LAG: Duration = Duration::from_secs(30);
@@ -67,7 +68,8 @@ impl World {
         });
         let slack = if local { Duration::ZERO } else { self.lag(now) };
         let silent = now.since(self.devices[d].heard);
-        if !recent && silent > DEADLINE + slack {
+        let deadline = self.devices[d].announced.mul_f64(1.5) + GRACE;
+        if !recent && silent > deadline + slack {
             let who = &self.devices[d].who;
             let what = format!(
                 "{who} is on r{}'s online list, and has not been heard of for {} s",
@@ -96,6 +98,8 @@ impl World {
                 let ping = frame::encode(&Ping {
                     seq: 0,
                     next_within_ms: 25_000,
+                    echo_after_ms: 0,
+                    background: false,
                 });
                 let moment = self.moment(r);
                 let from = self.relays[r].address;

@@ -93,6 +93,8 @@ pub(crate) struct Judge {
     /// A relay has started with a clock that had just jumped: it may take the jump for time that it
     /// was down, and let mail expire.
     pub(crate) doubts_clocks: bool,
+    /// Relays put accounts away that nobody uses, and forget with them how messages ended.
+    puts_away: bool,
     /// When a relay has died last.
     pub(crate) relay_died: Time,
     records: BTreeMap<MessageId, Record>,
@@ -111,8 +113,9 @@ pub(crate) struct Judge {
 }
 
 impl Judge {
-    pub(crate) fn new(devices: usize) -> Self {
+    pub(crate) fn new(devices: usize, puts_away: bool) -> Self {
         Self {
+            puts_away,
             devices: std::iter::repeat_with(Seen::default)
                 .take(devices)
                 .collect(),
@@ -480,10 +483,11 @@ impl Judge {
         self.doubts_clocks || record.ttl().is_some_and(|ttl| age >= ttl)
     }
 
-    /// Of what came to its end before a relay's restart, its sender hears the worst that is possible.
+    /// Of what came to its end before a relay's restart, or before its account was put away, its sender
+    /// hears the worst that is possible.
     fn may_be_called_expired(&self, record: &Record) -> bool {
-        let restarted = self.relay_died > record.sent;
-        self.may_have_expired(record) || restarted && record.ttl().is_some()
+        let forgotten = self.puts_away || self.relay_died > record.sent;
+        self.may_have_expired(record) || forgotten && record.ttl().is_some()
     }
 
     /// Whether another message of its key can have taken its place.

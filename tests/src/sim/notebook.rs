@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use holdfast::core::{Entry, Job, Load, Loaded, Logbook, Mark, READY_BYTES, Restored, Source};
+use holdfast::core::{
+    Entry, Job, KnownNetwork, Load, Loaded, Logbook, Mark, READY_BYTES, Restored, Source,
+};
 use holdfast_protocol::{
     id::{Lane, Recipient},
     message::{Options, RelayAddress},
@@ -30,6 +32,7 @@ struct Pages {
     marks: BTreeMap<Source, Mark>,
     logbook: Logbook,
     relays: Vec<RelayAddress>,
+    networks: Vec<KnownNetwork>,
 }
 
 #[derive(Clone, Debug)]
@@ -40,6 +43,7 @@ enum Change {
     Unmark(Source),
     Begin(Logbook),
     Remember(Vec<RelayAddress>),
+    Learn(Vec<KnownNetwork>),
 }
 
 impl Pages {
@@ -54,6 +58,7 @@ impl Pages {
             Change::Unmark(source) => drop(self.marks.remove(source)),
             Change::Begin(logbook) => self.logbook.clone_from(logbook),
             Change::Remember(relays) => self.relays.clone_from(relays),
+            Change::Learn(networks) => self.networks.clone_from(networks),
         }
     }
 }
@@ -132,6 +137,7 @@ impl Notebook {
             marks: self.synced.marks.values().cloned().collect(),
             logbook: self.synced.logbook.clone(),
             relays: self.synced.relays.clone(),
+            networks: self.synced.networks.clone(),
         }
     }
 
@@ -274,6 +280,7 @@ impl Notebook {
                 None
             }
             Task::Do(Job::Remember(relays)) => Some(Change::Remember(relays)),
+            Task::Do(Job::Learn(networks)) => Some(Change::Learn(networks)),
             Task::Do(Job::Load(load)) => {
                 self.loads.push(load);
                 None

@@ -10,7 +10,10 @@ use std::{
 use bytes::Bytes;
 use holdfast::core::Input;
 use holdfast_protocol::{
+    frame::RawFrame,
     id::{MessageId, Name},
+    limits::MAX_DATAGRAM,
+    message::Ping,
     time::Time,
 };
 use holdfast_relay::core::Conn;
@@ -90,7 +93,7 @@ impl World {
             })
             .collect();
         Self {
-            judge: Judge::new(devices.len()),
+            judge: Judge::new(devices.len(), fleet.puts_away()),
             devices,
             relays,
             allocator: Allocator::new(SocketAddr::from(([192, 0, 2, 9], 4400)), disk(99, of_pins)),
@@ -199,6 +202,8 @@ impl World {
         for d in 0..self.devices.len() {
             self.devices[d].frozen_until = Time::ZERO;
             self.devices[d].armed = None;
+            self.come_back(d);
+            self.tell_device(d, Input::Background(false));
             self.schedule
                 .after(Duration::from_secs(2), Event::Boot(Party::Device(d)));
         }
@@ -324,6 +329,7 @@ impl World {
             }
             Some(Party::Relay(r)) => {
                 self.heard_on(conn, end);
+                self.announced_on(conn, end, &bytes);
                 self.relay_hears(r, conn, bytes, observed);
             }
             _ => {}
@@ -333,6 +339,14 @@ impl World {
     fn heard_on(&mut self, conn: ConnId, end: usize) {
         if let Some(Party::Device(d)) = self.network.other(conn, end) {
             self.devices[d].heard = self.now();
+        }
+    }
+
+    fn announced_on(&mut self, conn: ConnId, end: usize, datagram: &Bytes) {
+        let frame = RawFrame::whole(datagram.clone(), MAX_DATAGRAM);
+        let ping = frame.and_then(|frame| frame.header::<Ping>());
+        if let (Some(Party::Device(d)), Ok(ping)) = (self.network.other(conn, end), ping) {
+            self.devices[d].announced = Duration::from_millis(ping.next_within_ms.into());
         }
     }
 

@@ -12,6 +12,7 @@ use super::*;
 use crate::core::{Entry, Source};
 
 mod ages;
+mod moving;
 
 fn at(ms: u64) -> Time {
     Time::at(Duration::from_millis(ms))
@@ -50,7 +51,7 @@ fn engine(relays: Vec<RelayAddress>) -> Engine {
 fn said(engine: &mut Engine) -> Vec<String> {
     let outputs = std::iter::from_fn(|| engine.poll());
     let words = outputs.map(|output| match output {
-        Output::Dial(stop) => format!("dial {}", stop.relay),
+        Output::Dial { stop, .. } => format!("dial {}", stop.relay),
         Output::Close(violation) => format!("close {:?}", violation.code),
         Output::State(state) | Output::Stopped(state) => format!("{state:?}"),
         Output::Store(job) => format!("{job:?}"),
@@ -120,7 +121,7 @@ fn the_relay_of_before_is_dialled_greeted_and_used() {
     assert_eq!(said(&mut engine), ["Connecting { attempt: 1 }", "dial r1"]);
     assert_eq!(engine.deadline(), None, "the caller times a dial");
     engine.handle(at(0), Input::Connected);
-    assert_eq!(said(&mut engine), ["Control"], "hello");
+    assert_eq!(said(&mut engine), [""; 0], "the hello went with the dial");
 }
 
 #[test]
@@ -158,7 +159,11 @@ fn a_close_shuts_the_storage_acknowledges_and_waits_until_that_has_arrived() {
     engine.handle(at(50), Input::Flushed);
     assert_eq!(said(&mut engine), ["Datagram"], "a ping");
     let observed = "192.0.2.7:7".parse().unwrap();
-    let pong = frame::encode(&Pong { seq: 1, observed });
+    let pong = frame::encode(&Pong {
+        seq: 1,
+        observed,
+        late: false,
+    });
     engine.handle(at(60), Input::Datagram(pong));
     assert_eq!(said(&mut engine), ["close Goodbye", "Closed"]);
 }

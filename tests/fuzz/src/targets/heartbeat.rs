@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use holdfast_protocol::{
-    heartbeat::{Beat, Deadline, PingSchedule, Pinger},
+    heartbeat::{Beat, Deadline, Learner, PingSchedule, Pinger},
     message::Pong,
     time::Time,
 };
@@ -20,19 +20,23 @@ pub(crate) enum Step {
     Answer { age: u32 },
     Unasked { seq: u32 },
     PathChanged,
+    Background { is: bool },
+    Disturbed,
+    Late { age: u32, port: u16 },
     Announce { ms: u32 },
 }
 
 pub(crate) fn check(data: &[u8]) -> bool {
-    let (first, rest) = data.split_at(data.len().min(3));
+    let (first, rest) = data.split_at(data.len().min(4));
     let byte = |index: usize| first.get(index).copied().unwrap_or(3);
     let schedule = PingSchedule {
         interval: Duration::from_secs(byte(0).into()),
+        longest: Duration::from_secs(2 * u64::from(byte(3))),
         timeout: Duration::from_secs(byte(1).into()),
         attempts: byte(2),
     };
     let mut now = Time::ZERO;
-    let mut pinger = Pinger::new(schedule, now);
+    let mut pinger = Pinger::new(schedule, Learner::new(&schedule, None), now);
     let mut deadline = Deadline::new(now, 0, Deadline::DEFAULT_GRACE);
     let (mut unanswered, mut sent) = (0u32, 0u32);
     for step in script::steps::<Step>(rest) {
@@ -43,6 +47,29 @@ pub(crate) fn check(data: &[u8]) -> bool {
             Step::PathChanged => {
                 pinger.ping_now(now);
                 unanswered = 0;
+            }
+            Step::Background { is } => {
+                unanswered = if is == pinger.is_background() {
+                    unanswered
+                } else {
+                    0
+                };
+                pinger.set_background(is, now);
+            }
+            Step::Disturbed => pinger.disturb(),
+            Step::Late { age, port } => {
+                let due = pinger.deadline();
+                let pong = Pong {
+                    seq: sent.wrapping_sub(1).wrapping_sub(age),
+                    observed: ([192, 0, 2, 1], port).into(),
+                    late: true,
+                };
+                assert_eq!(pinger.pong(now, 0, pong), None, "it measures nothing");
+                unanswered = if pinger.deadline() == due {
+                    unanswered
+                } else {
+                    0
+                };
             }
             Step::Announce { ms } => {
                 deadline.extend(now, ms);
@@ -77,5 +104,11 @@ pub(crate) fn check(data: &[u8]) -> bool {
 
 fn answer(pinger: &mut Pinger, now: Time, seq: u32) -> bool {
     let observed = ([192, 0, 2, 1], 4433).into();
-    pinger.pong(now, Pong { seq, observed }).is_some()
+    let late = false;
+    let pong = Pong {
+        seq,
+        observed,
+        late,
+    };
+    pinger.pong(now, 0, pong).is_some()
 }

@@ -163,6 +163,8 @@ async fn datagrams(arms: &Arms, raw: &Raw) {
     let ping = frame::encode(&Ping {
         seq: 1,
         next_within_ms: 60_000,
+        echo_after_ms: 0,
+        background: false,
     });
     while raw.try_datagram(ping.clone()) {
         arms.strike();

@@ -85,6 +85,7 @@ impl Scene {
             outbox: 1,
             inbox: 1,
             next_within_ms: 60_000,
+            background: false,
         };
         self.relay.control(self.now, conn, frame::encode(&hello));
         self.carry();

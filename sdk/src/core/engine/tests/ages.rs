@@ -67,6 +67,7 @@ impl Device {
             tails: [self.tail, 0],
             marks: self.marks.clone(),
             logbook: self.logbook.clone(),
+            networks: Vec::new(),
             relays: vec![relay()],
         };
         let mut visit = Visit {

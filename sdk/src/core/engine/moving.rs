@@ -1,0 +1,109 @@
+//! What a client does when its path changes or comes into doubt, and when the app goes to the
+//! background or comes back.
+
+use std::mem;
+
+use holdfast_protocol::{heartbeat::Observation, time::Time};
+
+use super::{Engine, Phase};
+use crate::{
+    State,
+    core::{rival::Rival, signal::Output},
+};
+
+impl Engine {
+    /// The app went to the background, or came to the foreground, where whatever happened meanwhile
+    /// is to be noticed at once.
+    pub(super) fn set_background(&mut self, background: bool, now: Time) {
+        let changed = self.surroundings.set_background(background);
+        self.with_session(|session| match changed {
+            true => session.set_background(background, now),
+            false => session.ping_now(now),
+        });
+        if !background {
+            self.doubt_path(now);
+            self.hurry_if_idle(now);
+        }
+    }
+
+    /// Moves everything to a new socket: the old one may belong to a network that is gone.
+    pub(super) fn network_changed(&mut self, name: Option<String>, now: Time) {
+        let network = self.surroundings.enter(name);
+        self.outputs.push_back(Output::Rebind);
+        self.with_session(|session| session.rebound(network, now));
+        self.doubt_path(now);
+        self.hurry_if_idle(now);
+    }
+
+    /// Nothing is dialled and nothing is missed until there is a network again. A session stays: it
+    /// may go on then as if nothing had happened.
+    pub(super) fn network_lost(&mut self) {
+        self.surroundings.lose_network();
+        match self.phase {
+            Phase::Serving { .. } => {
+                self.was_offline = true;
+                self.outputs.push_back(Output::State(State::Offline));
+            }
+            Phase::Dialling { .. }
+            | Phase::Asking
+            | Phase::Resting { .. }
+            | Phase::Greeting { .. } => {
+                self.end_session();
+                self.phase = Phase::Offline;
+                self.outputs.push_back(Output::State(State::Offline));
+            }
+            _ => {}
+        }
+    }
+
+    /// A ping is under way that tells whether the session still has a path.
+    pub(super) fn doubt_path(&mut self, now: Time) {
+        let round_trip = self.round_trip;
+        if let Phase::Serving { rival, .. } = &mut self.phase {
+            rival.doubt(now, round_trip);
+        }
+    }
+
+    /// Who waits for better times tries again at once, for they have come.
+    pub(super) fn hurry_if_idle(&mut self, now: Time) {
+        let is_idle = match self.phase {
+            Phase::Dialling { .. } | Phase::Asking => {
+                self.outputs.push_back(Output::Abandon);
+                true
+            }
+            Phase::Resting { .. } | Phase::Offline => true,
+            _ => false,
+        };
+        if is_idle {
+            self.search.hurry();
+            self.seek(now);
+        }
+    }
+
+    pub(super) fn dial_rival(&mut self, now: Time) {
+        let Phase::Serving { stop, session, .. } = &self.phase else {
+            return;
+        };
+        self.surroundings.keep(session.learner());
+        let dialled = Box::new(self.dial(stop.clone(), now));
+        if let Phase::Serving { rival, .. } = &mut self.phase {
+            *rival = Rival::Dialling(dialled);
+        }
+    }
+
+    /// The relay is there, and the path works.
+    pub(super) fn observed(&mut self, observation: Observation, now: Time) {
+        self.round_trip = Some(observation.round_trip);
+        let Phase::Serving { stop, rival, .. } = &mut self.phase else {
+            return;
+        };
+        if rival.answered(now) {
+            self.outputs.push_back(Output::Abandon);
+        }
+        if mem::take(&mut self.was_offline) {
+            let relay = stop.relay.clone();
+            self.outputs
+                .push_back(Output::State(State::Attached { relay }));
+        }
+    }
+}

@@ -75,9 +75,12 @@ struct Shaking {
 }
 
 impl Shaking {
-    /// Waits for its end, or that of the connection.
-    async fn complete(self) {
-        self.completed.await;
+    /// Waits for its end, or that of the connection, which may not take long.
+    async fn complete(self, patience: Duration, connection: Connection) {
+        if timeout(patience, self.completed).await.is_err() {
+            let why = too_long();
+            connection.close(error_code(why.code), why.what.as_bytes());
+        }
     }
 }
 
@@ -163,11 +166,12 @@ impl Context {
     async fn serve_guest(self, guest: Guest) {
         let who = tracing::field::display(&guest.identity);
         tracing::Span::current().record("who", who);
+        let (patience, connection) = (self.handshake_time, guest.connection.clone());
         let served = self.serve_identity(guest.connection, guest.identity);
         match guest.shaking {
             None => served.await,
             Some(shaking) => {
-                tokio::join!(served, shaking.complete());
+                tokio::join!(served, shaking.complete(patience, connection));
             }
         }
     }

@@ -164,7 +164,7 @@ impl World {
             Kind::RelayKilled => self.kill_relay(r, Crash::Kill),
             Kind::RelayPowerCut => self.kill_relay(r, Crash::PowerCut),
             Kind::RelayMidCommit => self.arm(r),
-            Kind::RefusalLost => self.lose_next_refusal(r),
+            Kind::RefusalLost => self.lose_next_refusals(),
             Kind::RelayFrozen => self.freeze(Party::Relay(r), 30),
             Kind::RelayDrained => self.drain(r),
             Kind::RelayClock => self.jump(r),
@@ -217,6 +217,12 @@ impl World {
         let crash = *self.fate.pick(&[Crash::Kill, Crash::PowerCut]);
         self.relays[r].armed = Some((instant, crash));
         self.relays[r].is_up()
+    }
+
+    /// Of every relay, for few messages are refused at all.
+    fn lose_next_refusals(&mut self) -> bool {
+        let relays = 0..self.relays.len();
+        relays.fold(false, |any, r| self.lose_next_refusal(r) || any)
     }
 
     fn lose_next_refusal(&mut self, r: usize) -> bool {

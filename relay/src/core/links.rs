@@ -12,7 +12,10 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use super::{link::edge::Edge, request::Request};
 use crate::{
     bell::Bell,
-    mail::outlet::{Outlet, SessionId},
+    mail::{
+        desk::Moment,
+        outlet::{Outlet, SessionId},
+    },
 };
 
 /// The edges of a relay; a clone is another handle on the same ones.
@@ -76,9 +79,9 @@ impl Links {
     }
 
     /// Passes a request on to the home of its account.
-    pub(crate) fn request(&self, relay: &Name, request: Request) {
+    pub(crate) fn request(&self, now: Moment, relay: &Name, request: Request) {
         if let Some(edge) = self.edge(relay) {
-            edge.request(request);
+            edge.request(now, request);
         }
     }
 

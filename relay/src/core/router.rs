@@ -392,7 +392,7 @@ impl Inner {
         match self.home(state, request.account())? {
             Some(Home::Here) => self.carry_out(now, state, request),
             Some(Home::There(relay)) if from == From::Session => {
-                self.links.request(&relay, request);
+                self.links.request(now, &relay, request);
                 Ok(())
             }
             Some(Home::There(relay)) => {

@@ -59,11 +59,11 @@ pub(super) struct Backlog {
 }
 
 impl Backlog {
-    /// Passes a request on.
-    pub(super) fn request(&mut self, request: Request) {
+    /// Passes a request on; it may have waited until its account's home was known.
+    pub(super) fn request(&mut self, now: Time, request: Request) {
         match request {
             Request::Submit { message, asker } => self.pass(message, asker),
-            Request::Attach(attachment) => self.attach(attachment),
+            Request::Attach(attachment) => self.attach(now, attachment),
             Request::Allow {
                 account,
                 sender,
@@ -211,9 +211,9 @@ impl Backlog {
         });
     }
 
-    fn attach(&mut self, attachment: Attachment) {
+    fn attach(&mut self, now: Time, attachment: Attachment) {
         if self.connected {
-            let frame = attach(&attachment, attachment.session.since);
+            let frame = attach(&attachment, now);
             self.outgoing.push((Lane::Message, frame));
         }
         self.sessions.insert(attachment.session.id, attachment);
@@ -353,10 +353,13 @@ mod tests {
     #[test]
     fn what_waits_for_the_link_goes_in_order_behind_the_devices() {
         let (mut backlog, outlet) = (Backlog::default(), Outlet::new());
-        backlog.request(note(1, &outlet));
-        backlog.request(submit(1, false, vec![0; 20_000].into(), &outlet));
-        backlog.request(Request::Attach(attachment(5, 1)));
-        backlog.request(note(2, &outlet));
+        backlog.request(Time::ZERO, note(1, &outlet));
+        backlog.request(
+            Time::ZERO,
+            submit(1, false, vec![0; 20_000].into(), &outlet),
+        );
+        backlog.request(Time::ZERO, Request::Attach(attachment(5, 1)));
+        backlog.request(Time::ZERO, note(2, &outlet));
         assert_eq!(written(&mut backlog), [], "the link is not up");
         backlog.connect(Time::at(Duration::from_secs(3)));
         let pass = |seq| (FrameType::Pass, seq);
@@ -364,7 +367,7 @@ mod tests {
             written(&mut backlog),
             [(FrameType::Attach, 2000), pass(1), pass(1), pass(2)]
         );
-        backlog.request(note(3, &outlet));
+        backlog.request(Time::ZERO, note(3, &outlet));
         assert_eq!(written(&mut backlog), [pass(3)]);
     }
 
@@ -372,12 +375,12 @@ mod tests {
     fn what_was_not_answered_is_passed_again_after_the_link_broke() {
         let (mut backlog, outlet) = (Backlog::default(), Outlet::new());
         backlog.connect(Time::ZERO);
-        (1..=3).for_each(|seq| backlog.request(note(seq, &outlet)));
+        (1..=3).for_each(|seq| backlog.request(Time::ZERO, note(seq, &outlet)));
         written(&mut backlog);
         passed(&mut backlog, 2, Outcome::Stored);
         assert_eq!(outlet.take().len(), 1);
         backlog.disconnect();
-        backlog.request(note(4, &outlet));
+        backlog.request(Time::ZERO, note(4, &outlet));
         backlog.connect(Time::ZERO);
         let seqs: Vec<u64> = written(&mut backlog).iter().map(|(_, seq)| *seq).collect();
         assert_eq!(seqs, [1, 3, 4]);
@@ -385,6 +388,17 @@ mod tests {
         assert_eq!(outlet.take(), [], "a tag that was answered");
         (1..=4).for_each(|tag| passed(&mut backlog, tag, Outcome::Delivered));
         assert_eq!((backlog.pending.len(), backlog.bytes), (0, 0));
+    }
+
+    /// Else it would pass for a newer one than that which the device has begun elsewhere meanwhile, and
+    /// end it.
+    #[test]
+    fn a_session_is_as_old_as_it_is_however_long_its_home_was_looked_for() {
+        let mut backlog = Backlog::default();
+        backlog.connect(Time::ZERO);
+        let found = Time::at(Duration::from_secs(3));
+        backlog.request(found, Request::Attach(attachment(5, 1)));
+        assert_eq!(written(&mut backlog), [(FrameType::Attach, 2000)]);
     }
 
     #[test]
@@ -400,7 +414,7 @@ mod tests {
             again.collect::<Vec<bool>>()
         };
         backlog.connect(Time::ZERO);
-        backlog.request(note(1, &outlet));
+        backlog.request(Time::ZERO, note(1, &outlet));
         assert_eq!(said(&mut backlog), [false]);
         backlog.disconnect();
         backlog.connect(Time::ZERO);
@@ -412,7 +426,7 @@ mod tests {
         let (mut backlog, outlet) = (Backlog::default(), Outlet::new());
         backlog.connect(Time::ZERO);
         for seq in 1..=2 {
-            backlog.request(submit(seq, true, "hi".into(), &outlet));
+            backlog.request(Time::ZERO, submit(seq, true, "hi".into(), &outlet));
             passed(&mut backlog, seq, Outcome::Stored);
         }
         assert_eq!(backlog.bytes, 0, "the home has them");
@@ -429,8 +443,8 @@ mod tests {
     #[test]
     fn what_nobody_waits_for_any_more_is_not_passed_again() {
         let (mut backlog, gone, here) = (Backlog::default(), Outlet::new(), Outlet::new());
-        backlog.request(note(1, &gone));
-        backlog.request(note(2, &here));
+        backlog.request(Time::ZERO, note(1, &gone));
+        backlog.request(Time::ZERO, note(2, &here));
         backlog.forget(&gone);
         backlog.connect(Time::ZERO);
         assert_eq!(written(&mut backlog), [(FrameType::Pass, 2)]);
@@ -444,14 +458,14 @@ mod tests {
         let (greedy, other) = (Outlet::new(), Outlet::new());
         let body = Bytes::from(vec![0; MAX_BULK_BODY]);
         for seq in 1..=5 {
-            backlog.request(submit(seq, false, body.clone(), &greedy));
+            backlog.request(Time::ZERO, submit(seq, false, body.clone(), &greedy));
         }
         let kept = backlog.pending.len();
         assert_eq!(kept, 4);
         assert!(greedy.is_shut());
         assert_eq!(greedy.take(), [Outbound::Overloaded]);
         backlog.forget(&greedy);
-        backlog.request(note(1, &other));
+        backlog.request(Time::ZERO, note(1, &other));
         assert!(!other.is_shut());
         assert_eq!(backlog.pending.len(), 1);
     }
@@ -460,7 +474,7 @@ mod tests {
     fn a_device_is_served_for_as_long_as_its_session_lasts() {
         let mut backlog = Backlog::default();
         let phone = attachment(5, 1);
-        backlog.request(Request::Attach(phone.clone()));
+        backlog.request(Time::ZERO, Request::Attach(phone.clone()));
         backlog.connect(Time::at(Duration::from_secs(1)));
         written(&mut backlog);
         let deliver = Deliver {
@@ -501,7 +515,7 @@ mod tests {
     fn a_session_that_was_superseded_at_home_is_told_and_not_attached_again() {
         let mut backlog = Backlog::default();
         let phone = attachment(5, 1);
-        backlog.request(Request::Attach(phone.clone()));
+        backlog.request(Time::ZERO, Request::Attach(phone.clone()));
         backlog.connect(Time::ZERO);
         receive(&mut backlog, &Evict { session: 5 }).unwrap();
         assert_eq!(

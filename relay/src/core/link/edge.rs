@@ -83,8 +83,8 @@ impl Edge {
     }
 
     /// Passes a request on.
-    pub(crate) fn request(&self, request: Request) {
-        self.0.state.lock().backlog.request(request);
+    pub(crate) fn request(&self, now: Moment, request: Request) {
+        self.0.state.lock().backlog.request(now.time, request);
         self.0.bell.ring();
     }
 

@@ -23,6 +23,7 @@ pub mod crowd;
 pub mod damage;
 pub mod device;
 pub mod disk;
+pub mod inquest;
 pub mod journal;
 pub mod kill;
 pub mod ledger;

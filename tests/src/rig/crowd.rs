@@ -134,6 +134,17 @@ impl Reader {
         });
     }
 
+    /// Where it stands, in words.
+    pub fn standing(&self) -> String {
+        match &self.reading {
+            Some(Reading { client, .. }) => {
+                let (state, trip) = (client.state(), client.round_trip());
+                format!("{state:?}, last round trip {trip:?}")
+            }
+            None => "away".to_owned(),
+        }
+    }
+
     /// As [`Feeder::back`], if it is there.
     pub fn back(&self, relay: &str) {
         if let Some(reading) = &self.reading {
@@ -160,11 +171,18 @@ fn look_again(client: &Client, relay: &str) {
 }
 
 async fn read(client: Client, me: u16, ledger: Arc<Ledger>, mut leaving: watch::Receiver<bool>) {
-    let mut remembering = JoinSet::new();
+    let (mut remembering, mut states) = (JoinSet::new(), client.states());
     loop {
         let message = tokio::select! {
             biased;
             _ = leaving.wait_for(|leaving| *leaving) => break,
+            Some(state) = states.changed() => {
+                // Nobody else has its certificate: it would be its own older session that threw it out.
+                if state == State::Superseded {
+                    ledger.wrong(format!("{me} was told of a newer session that there is not"));
+                }
+                continue;
+            }
             message = client.next() => message.expect("a client that runs"),
         };
         ledger.arrived(me, message.lane(), message.body());

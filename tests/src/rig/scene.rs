@@ -142,12 +142,39 @@ impl Scene {
 
     /// The last messages of all, sent and fetched; then the book is closed.
     pub async fn end(mut self) -> Verdict {
+        let unanswered = self.wind_up().await;
+        self.close(unanswered).await
+    }
+
+    /// The last messages of all, sent and fetched. How many senders wait for an answer in vain.
+    pub async fn wind_up(&mut self) -> usize {
         let unanswered = self.stop_feeding().await;
         for reader in &mut self.readers {
             reader.come(&self.net).await;
         }
+        self.paid(PATIENCE / 3).await;
+        unanswered
+    }
+
+    /// Waits until everything has come, or nothing has for so long. Whether it has.
+    pub async fn paid(&self, patience: Duration) -> bool {
         let everybody = Vec::from_iter(everybody());
-        self.ledger.paid(&everybody, PATIENCE / 3).await;
+        self.ledger.paid(&everybody, patience).await
+    }
+
+    /// Who waits for what was promised, and where that device stands.
+    pub fn waiting(&self) -> Vec<String> {
+        let owed = |reader: &&Reader| self.ledger.owed(&[reader.number()]) > 0;
+        let waiting = self.readers.iter().filter(owed);
+        let told = waiting.map(|reader| {
+            let owed = self.ledger.owed(&[reader.number()]);
+            format!("{} waits for {owed}: {}", reader.name(), reader.standing())
+        });
+        told.collect()
+    }
+
+    /// Lets everybody go, and closes the book.
+    pub async fn close(mut self, unanswered: usize) -> Verdict {
         for reader in &mut self.readers {
             reader.go().await;
         }

@@ -10,6 +10,7 @@ use crate::{
     daemon::Daemon,
     net::PATIENCE,
     rig::{
+        inquest,
         ledger::Verdict,
         role::Program,
         scene::{self, Scene},
@@ -126,19 +127,40 @@ impl super::Life for Life {
         self.moving
     }
 
-    async fn end(self) -> Verdict {
-        let verdict = match self.relays.iter().all(|relay| relay.daemon.is_some()) {
-            true => self.scene.end().await,
-            false => self.scene.abandon().await,
-        };
-        for mut relay in self.relays {
-            relay.kill().await;
+    async fn end(mut self) -> Verdict {
+        if !self.relays.iter().all(|relay| relay.daemon.is_some()) {
+            return self.scene.abandon().await;
         }
+        let unanswered = self.scene.wind_up().await;
+        let findings = match self.scene.owed() {
+            0 => Vec::new(),
+            _ => self.inquire().await,
+        };
+        let mut verdict = self.scene.close(unanswered).await;
+        verdict.findings.extend(findings);
         verdict
     }
 }
 
 impl Life {
+    /// What can be found out about what has not come: where its recipients stand, what the relays count,
+    /// whether it comes later, and what is left in the stores.
+    async fn inquire(&mut self) -> Vec<String> {
+        let mut findings = self.scene.waiting();
+        for relay in &self.relays {
+            let daemon = relay.daemon.as_ref().expect("a relay that runs");
+            findings.extend(inquest::of_relay(relay.name, daemon).await);
+        }
+        let began = Instant::now();
+        let paid = self.scene.paid(PATIENCE).await;
+        findings.push(format!("{:?} later, all had come: {paid}", began.elapsed()));
+        for relay in &mut self.relays {
+            relay.kill().await;
+            findings.extend(inquest::of_store(relay.name, &relay.config.data).await);
+        }
+        findings
+    }
+
     fn moment(&mut self) -> Moment {
         match self.scene.rng.random_range(0..10) {
             0..5 => Moment::Load,

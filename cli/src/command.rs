@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+#[cfg(target_os = "linux")]
+use crate::bench;
 use crate::{allow, demo, failure::Failure, layout::Layout, listen, send, up};
 
 /// Messages between a person's devices, held while a device is away
@@ -37,6 +39,8 @@ enum Command {
     Listen(listen::Arguments),
     Allow(allow::Arguments),
     Demo(demo::Arguments),
+    #[cfg(target_os = "linux")]
+    Bench(bench::Arguments),
 }
 
 impl Cli {
@@ -48,6 +52,8 @@ impl Cli {
             Command::Listen(arguments) => listen::run(arguments).await,
             Command::Allow(arguments) => allow::run(arguments).await,
             Command::Demo(arguments) => demo::run(arguments).await,
+            #[cfg(target_os = "linux")]
+            Command::Bench(arguments) => Box::pin(bench::run(arguments)).await,
         }
     }
 }
@@ -104,6 +110,7 @@ mod tests {
             "holdfast up --relays 0",
             "holdfast up --relays 17",
             "holdfast allow --as bob/phone alice/pc",
+            "holdfast bench",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
@@ -120,6 +127,7 @@ mod tests {
             "holdfast listen --as alice/phone --count 2 --for 10s --json",
             "holdfast allow --as bob/phone alice --not",
             "holdfast demo",
+            "holdfast bench mobility --json --quick --out elsewhere",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {parsed:?}");

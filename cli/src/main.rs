@@ -7,9 +7,12 @@
 //! - `layout`: what lies where in the folder; `plan`: which daemons there are, and where they
 //!   listen; `pki`: everybody's certificates;
 //! - `fleet`: the daemons in this process; `device`: a client for one of the identities;
-//! - `up`, `send`, `listen`, `allow`, `demo`: a file for each command.
+//! - `up`, `send`, `listen`, `allow`, `demo`, `bench`: a file for each command. The last is there on
+//!   Linux only, where its harness runs.
 
 mod allow;
+#[cfg(target_os = "linux")]
+mod bench;
 mod command;
 mod demo;
 mod device;
@@ -28,8 +31,16 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+fn main() -> ExitCode {
+    #[cfg(target_os = "linux")]
+    if let Some(code) = holdfast_bench::play() {
+        return code;
+    }
+    obey()
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn obey() -> ExitCode {
     let cli = command::Cli::parse();
     output::log(cli.verbose);
     match cli.run().await {

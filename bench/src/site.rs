@@ -1,0 +1,139 @@
+//! One relay, and devices that reach it over a link of their own each, which is where their networks
+//! are delayed, cut off and exchanged.
+
+use std::{net::SocketAddr, time::Duration};
+
+use holdfast::{Client, Config, Retry};
+use holdfast_relay::Limits;
+use holdfast_tests::{
+    guide::Guide,
+    link::{Link, Weather},
+    net::{Net, attached},
+    pki::Pki,
+    scrape,
+};
+
+/// The only relay.
+pub(crate) const RELAY: &str = "r1";
+
+/// A relay and an allocator in this process, as they are when nothing is configured.
+pub(crate) async fn relay() -> Net {
+    Net::start_with(1, limits()).await
+}
+
+/// A device that stays where it is, beside the relay.
+pub(crate) async fn at_home(net: &Net, name: &str) -> Client {
+    let allocators = vec![net.allocator_address()];
+    attached(Config::new(net.pki.sender(name), allocators)).await
+}
+
+/// The relay's own, but how full this machine's disk is does not matter.
+pub(crate) fn limits() -> Limits {
+    Limits {
+        max_disk_fill: 1.0,
+        ..Limits::default()
+    }
+}
+
+/// A device that moves about.
+pub(crate) struct Mobile {
+    pub(crate) client: Client,
+    pub(crate) link: Link,
+    /// It names the link in the relay's place for as long as it lives.
+    _guide: Guide,
+}
+
+impl Mobile {
+    /// A device of which every packet to and from the relay takes half a round trip; attached.
+    pub(crate) async fn start(pki: &Pki, name: &str, relay: SocketAddr, place: &Place) -> Self {
+        let link = Link::start(place.seed, relay).await.expect("a free port");
+        link.set_weather(Weather {
+            delay: place.round_trip / 2,
+            ..Weather::default()
+        });
+        let guide = Guide::start(pki, &[(RELAY, link.addr())]).await;
+        let mut config = Config::new(pki.sender(name), vec![guide.address()]);
+        config.retry = Retry {
+            seed: Some(place.seed),
+            ..config.retry
+        };
+        (place.change)(&mut config);
+        Self {
+            client: attached(config).await,
+            link,
+            _guide: guide,
+        }
+    }
+
+    /// The device is in another network: its packets come from another address, what was on its way
+    /// is lost, and the app has said so.
+    pub(crate) fn change_network(&self) {
+        self.link.rebind();
+        self.client.network_changed(None);
+    }
+
+    pub(crate) async fn stop(self) {
+        self.client.close().await;
+        self.link.close().await;
+    }
+}
+
+/// Where a device is.
+pub(crate) struct Place {
+    pub(crate) round_trip: Duration,
+    /// Names the whole run.
+    pub(crate) seed: u64,
+    /// What is different about the device's configuration.
+    pub(crate) change: fn(&mut Config),
+}
+
+impl Place {
+    /// A device as it is when nothing is configured.
+    pub(crate) fn away(round_trip: Duration, seed: u64) -> Self {
+        Self {
+            round_trip,
+            seed,
+            change: |_| {},
+        }
+    }
+}
+
+/// How many connections a relay has shaken hands for, whatever came of them.
+pub(crate) async fn handshakes(admin: SocketAddr) -> f64 {
+    let (_, text) = scrape::get(admin, "/metrics").await;
+    text.lines().filter_map(connections).sum()
+}
+
+/// What a line of the metrics adds: sessions that are open, that have ended, and those that were none.
+fn connections(line: &str) -> Option<f64> {
+    let line = line.strip_prefix("holdfast_relay_")?;
+    let counted = [
+        "sessions ",
+        "sessions_ended_total{",
+        "handshakes_failed_total{",
+    ];
+    let counts = counted.iter().any(|name| line.starts_with(name));
+    let value = line.rsplit(' ').next().filter(|_| counts)?;
+    value.parse().ok()
+}
+
+/// In milliseconds.
+pub(crate) fn ms(span: Duration) -> f64 {
+    span.as_secs_f64() * 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_connection_is_counted_once() {
+        let text = "holdfast_relay_sessions 3\n\
+                    holdfast_relay_sessions_ended_total{reason=\"lost\"} 4\n\
+                    holdfast_relay_handshakes_failed_total{reason=\"Revoked\"} 5\n\
+                    holdfast_relay_handshakes 6\n\
+                    # HELP holdfast_relay_sessions Open sessions\n";
+        let all: f64 = text.lines().filter_map(connections).sum();
+        assert_eq!(all, 12.0);
+    }
+}

@@ -128,10 +128,26 @@ impl Context {
                 })
             }
             Err(violation) => {
-                connection.close(error_code(violation.code), violation.what.as_bytes());
+                self.turn_away(connection, shaking, &violation).await;
                 Err(violation.into())
             }
         }
+    }
+
+    /// Says why, once the handshake is complete: what closes a connection before must not tell
+    /// (RFC 9000, section 10.2.3), and a device that does not know keeps coming.
+    async fn turn_away(
+        &self,
+        connection: Connection,
+        shaking: Option<Shaking>,
+        violation: &Violation,
+    ) {
+        if let Some(shaking) = shaking {
+            shaking
+                .complete(self.handshake_time, connection.clone())
+                .await;
+        }
+        connection.close(error_code(violation.code), violation.what.as_bytes());
     }
 
     /// A connection whose other side has proved who it is. One that resumes a session has done so with

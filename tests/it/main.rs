@@ -10,6 +10,7 @@ mod abuse;
 mod fleet;
 mod identity;
 mod mailbox;
+mod mobility;
 mod session;
 mod silence;
 mod story;

@@ -13,20 +13,10 @@ use holdfast_tests::{
 };
 use holdfast_transport::{credentials::Credentials, endpoint};
 
-use crate::support::{next, numbered, receive, receive_texts, send, text};
+use crate::support::{next, numbered, over_link, receive, receive_texts, send, text};
 
 fn relay_binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_relay-under-test"))
-}
-
-/// A device whose packets go over a link. The guide goes with it.
-async fn over_link(net: &Net, name: &str, link: &Link) -> (Client, Guide) {
-    let guide = Guide::start(&net.pki, &[("r1", link.addr())]).await;
-    let config = Config {
-        allocators: vec![guide.address()],
-        ..net.config(name)
-    };
-    (attached(config).await, guide)
 }
 
 async fn attached_elsewhere(client: &Client, relay: &str) {

@@ -1,7 +1,32 @@
 //! What many tests say.
 
-use holdfast::{Client, Outcome, Received, SendOptions, Unsent};
-use holdfast_tests::net::within;
+use holdfast::{Client, Config, Outcome, Received, SendOptions, State, Unsent};
+use holdfast_tests::{
+    guide::Guide,
+    link::Link,
+    net::{Net, attached, within},
+};
+
+/// A device whose packets go over a link. The guide goes with it.
+pub(crate) async fn over_link(net: &Net, name: &str, link: &Link) -> (Client, Guide) {
+    let guide = Guide::start(&net.pki, &[("r1", link.addr())]).await;
+    let config = Config {
+        allocators: vec![guide.address()],
+        ..net.config(name)
+    };
+    (attached(config).await, guide)
+}
+
+/// Waits for a state.
+pub(crate) async fn reaches(client: &Client, wanted: impl Fn(&State) -> bool) {
+    let mut states = client.states();
+    let reached = async {
+        while !wanted(&states.current()) {
+            states.changed().await.expect("a client that runs");
+        }
+    };
+    within("a state", reached).await;
+}
 
 /// Sends a text and waits for its receipt.
 pub(crate) async fn send(client: &Client, to: &str, text: &str) -> Result<Outcome, Unsent> {

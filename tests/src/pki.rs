@@ -32,6 +32,8 @@ pub struct Forgery {
     pub uris: Vec<String>,
     /// It ended yesterday.
     pub expired: bool,
+    /// It ends so long from now; after a day, if that is not said.
+    pub lasts: Option<Duration>,
     /// It is signed by somebody else.
     pub foreign_authority: bool,
 }
@@ -123,7 +125,7 @@ impl Pki {
         let ends = if forgery.expired {
             now - Duration::DAY
         } else {
-            now + Duration::DAY
+            now + forgery.lasts.unwrap_or(Duration::DAY)
         };
         (params.not_before, params.not_after) = (now - 2 * Duration::DAY, ends);
         let certificate = if forgery.foreign_authority {

@@ -1,0 +1,5 @@
+//! Devices that come back, move, and sleep.
+
+mod moving;
+mod resuming;
+mod sleeping;

@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -26,7 +26,7 @@ use holdfast_transport::{
     wire::{Wire, goodbye},
 };
 use quinn::{Connecting, Connection, Endpoint, ZeroRttAccepted, crypto::rustls::QuicClientConfig};
-use tokio::time::timeout;
+use tokio::{sync::Notify, time::timeout};
 
 use crate::core::{Failure, Stop, advice};
 
@@ -102,19 +102,26 @@ impl Dialler {
 
     /// Moves to new sockets, with every connection.
     pub(crate) fn rebind(&self) {
-        let Sockets { v4, v6 } = &self.sockets;
+        let Sockets { v4, v6, failed } = &self.sockets;
         for (endpoint, any) in [(v4, ANY_V4), (v6, ANY_V6)] {
-            let moved = endpoint.as_ref().map(|endpoint| move_to(endpoint, any));
-            if let Some(Err(error)) = moved {
+            let Some(endpoint) = endpoint else {
+                continue;
+            };
+            if let Err(error) = endpoint::move_device(endpoint, any, failed.clone()) {
                 // The old one goes on; if it is of no use, the pings find out.
                 tracing::warn!(%error, "no new socket could be opened");
             }
         }
     }
 
+    /// Waits until a packet cannot be sent. Cancel safe.
+    pub(crate) async fn send_failed(&self) {
+        self.sockets.failed.notified().await;
+    }
+
     /// Gives up the sockets, after a word to those on the other side.
     pub(crate) async fn close(self) {
-        let Sockets { v4, v6 } = self.sockets;
+        let Sockets { v4, v6, .. } = self.sockets;
         for endpoint in [v4, v6].into_iter().flatten() {
             endpoint.close(error_code(CloseCode::Goodbye), b"");
             // Past the time, the other side finds out by itself.
@@ -273,15 +280,13 @@ fn close(connection: &Connection, violation: &Violation) {
     connection.close(error_code(violation.code), violation.what.as_bytes());
 }
 
-fn move_to(endpoint: &Endpoint, address: SocketAddr) -> io::Result<()> {
-    endpoint.rebind(UdpSocket::bind(address)?)
-}
-
 /// One socket for each family of addresses, bound when first needed: not every device has both.
 #[derive(Debug, Default)]
 struct Sockets {
     v4: Option<Endpoint>,
     v6: Option<Endpoint>,
+    /// Rings when a packet cannot be sent.
+    failed: Arc<Notify>,
 }
 
 impl Sockets {
@@ -292,7 +297,7 @@ impl Sockets {
         };
         match socket {
             Some(endpoint) => Ok(endpoint),
-            None => Ok(socket.insert(endpoint::bind_client(any)?)),
+            None => Ok(socket.insert(endpoint::bind_device(any, self.failed.clone())?)),
         }
     }
 }

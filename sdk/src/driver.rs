@@ -133,6 +133,7 @@ impl Driver {
         tokio::select! {
             dialled = errand(&mut self.errand) => self.arrive(dialled),
             input = listen(&mut self.wire, &mut self.flushing) => input,
+            () = self.parts.dialler.send_failed() => Input::SendFailed,
             Some(notice) = self.parts.notices.recv() => self.parts.counter.take(notice),
             () = sleep_until(due.unwrap_or(self.origin)), if due.is_some() => Input::Timeout,
         }

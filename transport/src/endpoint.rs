@@ -9,11 +9,13 @@ use std::{
 
 use holdfast_protocol::id::TrustDomain;
 use quinn::{
-    ClientConfig, Connecting, Endpoint, EndpointConfig, IdleTimeout, TransportConfig, VarInt,
-    crypto::rustls::QuicClientConfig,
+    ClientConfig, Connecting, Endpoint, EndpointConfig, IdleTimeout, Runtime, TransportConfig,
+    VarInt, crypto::rustls::QuicClientConfig,
 };
 
-use crate::Ending;
+use tokio::sync::Notify;
+
+use crate::{Ending, socket::DeviceSocket};
 
 /// QUIC's own idle timeout. Above the deadline of a device at the longest ping interval
 /// (1.5 × 600 s + 10 s), so that the protocol's heartbeat decides, and not QUIC.
@@ -55,9 +57,34 @@ pub enum Requests {
 /// When no socket can be had.
 pub fn bind_client(address: SocketAddr) -> io::Result<Endpoint> {
     let socket = UdpSocket::bind(address)?;
-    let runtime = quinn::default_runtime()
-        .ok_or_else(|| io::Error::other("an endpoint needs a running tokio runtime"))?;
-    Endpoint::new(EndpointConfig::default(), None, socket, runtime)
+    Endpoint::new(EndpointConfig::default(), None, socket, runtime()?)
+}
+
+fn runtime() -> io::Result<Arc<dyn Runtime>> {
+    quinn::default_runtime()
+        .ok_or_else(|| io::Error::other("an endpoint needs a running tokio runtime"))
+}
+
+/// Binds an endpoint that only dials, for a device: `failed` rings when a packet cannot be sent.
+///
+/// # Errors
+/// When no socket can be had.
+pub fn bind_device(address: SocketAddr, failed: Arc<Notify>) -> io::Result<Endpoint> {
+    let runtime = runtime()?;
+    let socket = DeviceSocket::bind(address, failed)?;
+    Endpoint::new_with_abstract_socket(EndpointConfig::default(), None, socket, runtime)
+}
+
+/// Moves a device's endpoint, and every connection of it, to a new socket.
+///
+/// # Errors
+/// When no socket can be had; the old one goes on.
+pub fn move_device(
+    endpoint: &Endpoint,
+    address: SocketAddr,
+    failed: Arc<Notify>,
+) -> io::Result<()> {
+    endpoint.rebind_abstract(DeviceSocket::bind(address, failed)?)
 }
 
 /// Dials one address. Every relay and allocator answers to the trust domain as its TLS name.

@@ -5,7 +5,8 @@
 //!
 //! - [`credentials`]: who we are and whom we trust, from PEM files to TLS configurations;
 //! - [`identity`]: who the other side is, from its verified certificate;
-//! - [`endpoint`]: windows and timeouts, and sockets that dial;
+//! - [`endpoint`]: windows and timeouts, and sockets that dial; a device's (`socket`) tells when it
+//!   cannot send;
 //! - [`ending`]: why a connection ended;
 //! - [`wire`]: one connection as bytes in and bytes out, for a pure state machine to talk through;
 //! - [`exchange`]: one request and its answer on a stream of their own.
@@ -35,6 +36,7 @@ pub mod live;
 pub mod port;
 #[cfg(feature = "server")]
 mod revocation;
+mod socket;
 #[cfg(feature = "server")]
 pub mod tickets;
 pub mod wire;

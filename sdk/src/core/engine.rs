@@ -127,6 +127,8 @@ pub struct Engine {
     surroundings: Surroundings,
     /// The last one that was measured.
     round_trip: Option<Duration>,
+    /// When the sockets were last exchanged.
+    moved: Option<Time>,
     /// The app was told that its session has no network.
     was_offline: bool,
     phase: Phase,
@@ -142,6 +144,7 @@ impl Engine {
         let mut engine = Self {
             surroundings: Surroundings::new(config.session.pings, networks),
             round_trip: None,
+            moved: None,
             was_offline: false,
             config: config.session,
             search: Search::new(itinerary, Backoff::new(config.retry, config.seed)),
@@ -184,6 +187,7 @@ impl Engine {
             Input::Background(background) => self.set_background(background, now),
             Input::Network { name } => self.network_changed(name, now),
             Input::NetworkLost => self.network_lost(),
+            Input::SendFailed => self.send_failed(now),
             Input::Reconnect => self.reconnect(now),
             Input::Close => self.close(State::Closed),
             Input::StorageFailed(why) => self.close(State::Failed { why }),

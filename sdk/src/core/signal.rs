@@ -95,6 +95,8 @@ pub enum Input {
     },
     /// The device is in no network.
     NetworkLost,
+    /// A packet could not be sent; it counts as lost. May be told for every such packet.
+    SendFailed,
     /// The app wants a relay now.
     Reconnect,
     /// The app closes the client.

@@ -1,15 +1,22 @@
 //! What a client does when its path changes or comes into doubt, and when the app goes to the
 //! background or comes back.
 
-use std::mem;
+use std::{mem, time::Duration};
 
-use holdfast_protocol::{heartbeat::Observation, time::Time};
+use holdfast_protocol::{
+    heartbeat::{Learner, Observation},
+    time::Time,
+};
 
 use super::{Engine, Phase};
 use crate::{
     State,
     core::{rival::Rival, signal::Output},
 };
+
+/// How long new sockets are given before they are exchanged again because nothing can be sent: where
+/// there is no network, no socket helps.
+const MOVE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// The app went to the background, or came to the foreground, where whatever happened meanwhile
@@ -29,10 +36,26 @@ impl Engine {
     /// Moves everything to a new socket: the old one may belong to a network that is gone.
     pub(super) fn network_changed(&mut self, name: Option<String>, now: Time) {
         let network = self.surroundings.enter(name);
+        self.exchange_sockets(network, now);
+        self.hurry_if_idle(now);
+    }
+
+    /// The socket is of no use any more: a system may take it away from an app that sleeps. Nothing
+    /// says that the network is another one, so nobody is in a hurry who was not.
+    pub(super) fn send_failed(&mut self, now: Time) {
+        let is_new = self
+            .moved
+            .is_some_and(|moved| now.since(moved) < MOVE_AGAIN_AFTER);
+        if !is_new && !self.surroundings.is_offline() {
+            self.exchange_sockets(None, now);
+        }
+    }
+
+    fn exchange_sockets(&mut self, network: Option<Learner>, now: Time) {
+        self.moved = Some(now);
         self.outputs.push_back(Output::Rebind);
         self.with_session(|session| session.rebound(network, now));
         self.doubt_path(now);
-        self.hurry_if_idle(now);
     }
 
     /// Nothing is dialled and nothing is missed until there is a network again. A session stays: it

@@ -117,6 +117,46 @@ fn a_rival_that_fails_is_followed_by_another_until_the_pings_give_up() {
 }
 
 #[test]
+fn a_socket_that_cannot_send_is_exchanged_and_the_path_looked_at() {
+    let mut engine = measured();
+    engine.handle(at(1000), Input::SendFailed);
+    assert_eq!(said(&mut engine), ["Rebind", "Datagram"]);
+    assert_eq!(engine.deadline(), Some(at(1500)), "a rival is near");
+    engine.handle(at(1100), pong(1));
+    assert_eq!(said(&mut engine), ["Observed"]);
+}
+
+#[test]
+fn sockets_are_exchanged_once_a_second_at_most_whatever_cannot_be_sent() {
+    let mut engine = measured();
+    let mut exchanged = Vec::new();
+    for ms in (1000..4000).step_by(10) {
+        engine.handle(at(ms), Input::SendFailed);
+        if said(&mut engine).contains(&"Rebind".to_owned()) {
+            exchanged.push(ms);
+        }
+    }
+    assert_eq!(exchanged, [1000, 2000, 3000]);
+}
+
+#[test]
+fn a_socket_that_cannot_send_is_not_exchanged_without_a_network() {
+    let mut engine = measured();
+    engine.handle(at(1000), Input::NetworkLost);
+    said(&mut engine);
+    engine.handle(at(5000), Input::SendFailed);
+    assert_eq!(said(&mut engine), [""; 0]);
+}
+
+#[test]
+fn a_dial_goes_on_with_the_new_socket() {
+    let mut engine = engine(vec![relay()]);
+    said(&mut engine);
+    engine.handle(at(10), Input::SendFailed);
+    assert_eq!(said(&mut engine), ["Rebind"], "no other attempt, no hurry");
+}
+
+#[test]
 fn without_a_network_nothing_is_dialled_and_nothing_is_missed() {
     let mut engine = measured();
     engine.handle(at(1000), Input::NetworkLost);

@@ -15,9 +15,10 @@ use holdfast_certs::Identity;
 use holdfast_protocol::{
     allocation::{Allocation, Locate},
     close::{CloseCode, Violation},
+    frame::RawFrame,
     id::{Lane, Sender},
     limits::DEFAULT_BULK_BODY,
-    message::{Deliver, Hello, Options, Outcome, Receipt, RelayAddress, Submit},
+    message::{Deliver, Hello, Options, Outcome, Ping, Receipt, RelayAddress, Submit},
     server::{Action, Event, Server, ServerConfig},
     time::Time,
     version,
@@ -31,7 +32,7 @@ use holdfast_transport::{
 };
 use parking_lot::Mutex;
 use quinn::{Connection, Endpoint};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{sync::mpsc, task::JoinSet, time::sleep_until};
 
 use crate::world::{World, within};
 
@@ -150,6 +151,10 @@ async fn converse(
         let (sender, receiver) = mpsc::unbounded_channel();
         (sender, Some(receiver))
     };
+    let (pings, mut pinged) = {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (sender, Some(receiver))
+    };
     let mut server = Server::new(config, Time::ZERO);
     let Ok(mut wire) = Wire::accept(connection.clone(), server.max_bulk_stream()).await else {
         return;
@@ -165,6 +170,7 @@ async fn converse(
                     let session = FakeSession {
                         hello,
                         events: heard.take().unwrap(),
+                        pings: pinged.take().unwrap(),
                         orders: orders.clone(),
                         connection: connection.clone(),
                     };
@@ -176,11 +182,20 @@ async fn converse(
             }
         }
         let now = Time::at(origin.elapsed());
+        let due = server.deadline().map(|due| origin + due.since_origin());
         tokio::select! {
+            () = sleep_until(due.unwrap_or(origin)), if due.is_some() => {
+                server.handle_timeout(Time::at(origin.elapsed()));
+            }
             incoming = wire.next() => match incoming {
                 Ok(Incoming::Control(bytes)) => server.handle_control(now, bytes),
                 Ok(Incoming::Bulk(bytes)) => server.handle_bulk(bytes),
-                Ok(Incoming::Datagram(bytes)) => server.handle_datagram(now, bytes, observed),
+                Ok(Incoming::Datagram(bytes)) => {
+                    let frame = RawFrame::whole(bytes.clone(), 256).unwrap();
+                    // The test may have let go of its session.
+                    let _ = pings.send(frame.header::<Ping>().unwrap());
+                    server.handle_datagram(Time::at(origin.elapsed()), bytes, observed);
+                }
                 Err(_) => return,
             },
             order = ordered.recv() => match order.flatten() {
@@ -195,6 +210,7 @@ async fn converse(
 pub(crate) struct FakeSession {
     pub(crate) hello: Hello,
     events: mpsc::UnboundedReceiver<Event>,
+    pings: mpsc::UnboundedReceiver<Ping>,
     orders: mpsc::UnboundedSender<Option<Order>>,
     connection: Connection,
 }
@@ -203,6 +219,16 @@ impl FakeSession {
     /// What the device says next, besides pings; `None` when the session is over.
     pub(crate) async fn next(&mut self) -> Option<Event> {
         within(self.events.recv()).await
+    }
+
+    /// The next ping of an app in the background.
+    pub(crate) async fn background_ping(&mut self) -> Ping {
+        loop {
+            let ping = within(self.pings.recv()).await.expect("a session");
+            if ping.background {
+                return ping;
+            }
+        }
     }
 
     /// The next message, which must be what comes next.

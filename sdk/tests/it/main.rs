@@ -11,6 +11,7 @@
 mod closing;
 mod fake;
 mod finding;
+mod learning;
 mod receiving;
 mod sending;
 mod world;

@@ -50,7 +50,7 @@ impl Driver {
     pub(crate) fn new(config: EngineConfig, restored: Restored, parts: Parts) -> Self {
         Self {
             engine: Engine::new(config, restored, Time::ZERO),
-            origin: Instant::now(),
+            origin: parts.board.origin(),
             parts,
             errand: None,
             wire: None,
@@ -71,6 +71,7 @@ impl Driver {
             }
             let now = Time::at(self.origin.elapsed());
             self.engine.handle(now, input);
+            self.parts.board.set_radio(*self.engine.radio());
         }
     }
 

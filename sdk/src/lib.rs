@@ -66,6 +66,7 @@ mod storage;
 
 pub use client::{Client, SendOptions};
 pub use config::{Config, Retry};
+pub use core::{RadioUse, RadioUses};
 pub use error::{Closed, ConnectError, Detached, SendError, Unsent};
 pub use holdfast_protocol::{
     heartbeat::PingSchedule,

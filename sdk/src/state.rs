@@ -2,11 +2,14 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use holdfast_protocol::{heartbeat::Observation, id::Name, limits::DEFAULT_BULK_BODY};
+use holdfast_protocol::{heartbeat::Observation, id::Name, limits::DEFAULT_BULK_BODY, time::Time};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
-use crate::error::{Closed, Detached};
+use crate::{
+    core::{Radio, RadioUses},
+    error::{Closed, Detached},
+};
 
 /// Where a client stands with its relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +94,8 @@ impl States {
 /// What the driver tells and every handle reads.
 #[derive(Debug)]
 pub(crate) struct Board {
+    /// The engine's time starts here.
+    origin: Instant,
     state: watch::Sender<State>,
     facts: Mutex<Facts>,
 }
@@ -100,18 +105,34 @@ struct Facts {
     max_body: usize,
     address: Option<SocketAddr>,
     round_trip: Option<Duration>,
+    radio: Radio,
 }
 
 impl Board {
     pub(crate) fn new() -> Self {
         Self {
+            origin: Instant::now(),
             state: watch::Sender::new(State::Connecting { attempt: 1 }),
             facts: Mutex::new(Facts {
                 max_body: DEFAULT_BULK_BODY,
                 address: None,
                 round_trip: None,
+                radio: Radio::new(Time::ZERO),
             }),
         }
+    }
+
+    pub(crate) fn origin(&self) -> Instant {
+        self.origin
+    }
+
+    pub(crate) fn set_radio(&self, radio: Radio) {
+        self.facts.lock().radio = radio;
+    }
+
+    pub(crate) fn radio_use(&self) -> RadioUses {
+        let radio = self.facts.lock().radio;
+        radio.used(Time::at(self.origin.elapsed()))
     }
 
     pub(crate) fn state(&self) -> State {

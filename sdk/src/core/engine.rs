@@ -30,6 +30,7 @@ use super::{
     inbox::Mark,
     itinerary::{Itinerary, Stop},
     logbook::Logbook,
+    radio::Radio,
     rival::Rival,
     search::{Errand, Search, Superseded},
     session::Session,
@@ -125,6 +126,7 @@ pub struct Engine {
     search: Search,
     desk: Desk,
     surroundings: Surroundings,
+    radio: Radio,
     /// The last one that was measured.
     round_trip: Option<Duration>,
     /// When the sockets were last exchanged.
@@ -143,6 +145,7 @@ impl Engine {
         let itinerary = Itinerary::new(config.allocators, relays);
         let mut engine = Self {
             surroundings: Surroundings::new(config.session.pings, networks),
+            radio: Radio::new(now),
             round_trip: None,
             moved: None,
             was_offline: false,
@@ -153,11 +156,14 @@ impl Engine {
             outputs: Outputs::new(),
         };
         engine.seek(now);
+        engine.count_said(0, now);
         engine
     }
 
     /// Takes what happened. `now` never goes back.
     pub fn handle(&mut self, now: Time, input: Input) {
+        let before = self.outputs.len();
+        self.radio.hear(&input, now);
         match input {
             Input::Connected => self.connected(now),
             Input::DialFailed(failure) => self.dial_failed(now, failure),
@@ -195,6 +201,19 @@ impl Engine {
             Input::Timeout => self.handle_timeout(now),
         }
         self.converse(now);
+        self.count_said(before, now);
+    }
+
+    /// Counts what was said last, behind so many outputs that nobody has fetched yet.
+    fn count_said(&mut self, before: usize, now: Time) {
+        for output in self.outputs.iter().skip(before) {
+            self.radio.say(output, now);
+        }
+    }
+
+    /// What the radio was used for so far.
+    pub fn radio(&self) -> &Radio {
+        &self.radio
     }
 
     /// So much of what was given out has not left yet, in bytes: large bodies wait while it is much.

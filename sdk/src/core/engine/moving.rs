@@ -23,6 +23,7 @@ impl Engine {
     /// is to be noticed at once.
     pub(super) fn set_background(&mut self, background: bool, now: Time) {
         let changed = self.surroundings.set_background(background);
+        self.radio.set_background(background, now);
         self.with_session(|session| match changed {
             true => session.set_background(background, now),
             false => session.ping_now(now),

@@ -204,6 +204,21 @@ fn in_the_background_the_silence_grows_and_the_foreground_looks_at_the_path() {
     assert_eq!(engine.deadline(), Some(at(2500)), "a rival is near");
 }
 
+#[test]
+fn a_session_in_the_background_wakes_the_radio_for_its_pings_alone() {
+    let mut engine = measured();
+    engine.handle(at(20_000), Input::Background(true));
+    engine.handle(at(20_050), pong(1));
+    let before = engine.radio().used(at(20_050));
+    assert_eq!((before.foreground.wakes, before.background.wakes), (1, 1));
+    assert!(before.foreground.bytes_sent > 0 && before.foreground.bytes_received > 0);
+    engine.handle(at(57_500), pong(1));
+    let after = engine.radio().used(at(60_000));
+    assert_eq!(after.background.wakes, 2, "a late answer is a wake, too");
+    assert_eq!(after.background.time, Duration::from_secs(40));
+    assert_eq!(after.foreground, before.foreground);
+}
+
 /// Answers every ping, at once and late, until so many were sent. What is to be remembered by then.
 fn answer(engine: &mut Engine, pings: usize) -> Option<Vec<KnownNetwork>> {
     let (mut learned, mut sent) = (None, 0);

@@ -222,7 +222,7 @@ impl World {
     /// Of every relay, for few messages are refused at all.
     fn lose_next_refusals(&mut self) -> bool {
         let relays = 0..self.relays.len();
-        relays.fold(false, |any, r| self.lose_next_refusal(r) || any)
+        relays.filter(|r| self.lose_next_refusal(*r)).count() > 0
     }
 
     fn lose_next_refusal(&mut self, r: usize) -> bool {

@@ -390,6 +390,7 @@ impl Pair {
     fn relay_heard(&mut self, event: server::Event) {
         let lane = match &event {
             server::Event::Hello(_) => return self.relay.welcome(TIME_MS),
+            server::Event::Seen { .. } => return,
             server::Event::Submit { lane, submit, .. } => {
                 self.heard.push((*lane, submit.seq));
                 *lane

@@ -241,7 +241,9 @@ fn folders(data: &Path) -> Vec<String> {
     let entries = entries.map(|entry| entry.expect("a file"));
     let folders = entries.filter(|entry| entry.path().is_dir());
     let names = folders.map(|folder| folder.file_name().into_string().expect("a name"));
-    let mut names: Vec<_> = names.collect();
+    let mut names: Vec<String> = names
+        .filter(|name| name.starts_with("generation-"))
+        .collect();
     names.sort();
     names
 }

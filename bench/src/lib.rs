@@ -4,7 +4,7 @@
 //! - [`figure`]: a figure, its goal, and how both are written;
 //! - `nat`: how a device in the background learns its ping interval, in simulated time;
 //! - `site`: one relay and devices that reach it over a link of their own; `traffic`: numbered
-//!   messages, and what became of them;
+//!   messages, and what became of them; `couple`: a phone and a computer that exchange them;
 //! - `resume`, `migration`, `outage`, `killed`, `background`: a measurement each, over real sockets
 //!   and the harness's seeded link;
 //! - `plot`: the pictures.
@@ -16,6 +16,7 @@
 )]
 
 mod background;
+mod couple;
 pub mod figure;
 mod killed;
 mod migration;

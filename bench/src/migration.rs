@@ -2,21 +2,16 @@
 //! measured from the change until the message arrives that was the newest when it happened: it was
 //! on its way, and the change has lost it.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
-use holdfast::Client;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-
-use holdfast_tests::net::Net;
 
 use crate::{
     Effort,
+    couple::Couple,
     figure::{Figure, Goal, percentile},
-    site::{self, Mobile, Place, RELAY, ms},
-    traffic::{Fates, Flow, Load},
+    site::{self, Place, RELAY, ms},
+    traffic::{Fates, Load},
 };
 
 const ROUND_TRIP: Duration = Duration::from_millis(100);
@@ -27,14 +22,6 @@ const LOAD: Load = Load {
     bytes: 200,
 };
 
-/// A phone on the move and a computer at home, that write to each other.
-struct Couple {
-    phone: Mobile,
-    computer: Client,
-    down: Flow,
-    up: Flow,
-}
-
 /// The figures, and all gaps in milliseconds.
 pub(crate) async fn measure(effort: Effort) -> (Vec<Figure>, Vec<f64>) {
     let (devices, changes) = effort.pick((10, 10), (20, 50));
@@ -42,13 +29,17 @@ pub(crate) async fn measure(effort: Effort) -> (Vec<Figure>, Vec<f64>) {
     let admin = net.admin_address(RELAY);
     let mut couples = Vec::new();
     for number in 0..devices {
-        couples.push(Couple::start(&net, number).await);
+        let (account, place) = (
+            format!("traveller{number}"),
+            Place::away(ROUND_TRIP, number),
+        );
+        couples.push(Couple::start(&net, &account, &place, LOAD).await);
     }
     let before = site::handshakes(admin).await;
     let travels: Vec<_> = couples
         .into_iter()
         .zip(0..)
-        .map(|(couple, seed)| tokio::spawn(couple.travel(changes, StdRng::seed_from_u64(seed))))
+        .map(|(couple, seed)| tokio::spawn(travel(couple, changes, seed)))
         .collect();
     let (mut couples, mut gaps) = (Vec::new(), Vec::new());
     for travel in travels {
@@ -81,44 +72,14 @@ fn figures(gaps: &[f64], fates: Fates, handshakes: f64) -> Vec<Figure> {
     ]
 }
 
-impl Couple {
-    async fn start(net: &Net, number: u64) -> Self {
-        let names = ["phone", "pc"].map(|device| format!("traveller{number}/{device}"));
-        let place = Place::away(ROUND_TRIP, number);
-        let relay = net.relay_address(RELAY);
-        let phone = Mobile::start(&net.pki, &names[0], relay, &place).await;
-        let computer = site::at_home(net, &names[1]).await;
-        Self {
-            down: Flow::start(&computer, &names[0], &phone.client, LOAD),
-            up: Flow::start(&phone.client, &names[1], &computer, LOAD),
-            phone,
-            computer,
-        }
+async fn travel(couple: Couple, changes: usize, seed: u64) -> (Couple, Vec<f64>) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut gaps = Vec::new();
+    for _ in 0..changes {
+        // The networks are changed at moments that have nothing to do with the messages'.
+        tokio::time::sleep(Duration::from_millis(rng.random_range(300..700))).await;
+        let gap = couple.change_network().await;
+        gaps.extend([ms(gap.down), ms(gap.up)]);
     }
-
-    async fn travel(self, changes: usize, mut rng: StdRng) -> (Self, Vec<f64>) {
-        let mut gaps = Vec::new();
-        for _ in 0..changes {
-            let stay = Duration::from_millis(rng.random_range(300..700));
-            tokio::time::sleep(stay).await;
-            gaps.extend(self.change().await);
-        }
-        (self, gaps)
-    }
-
-    /// Of both directions.
-    async fn change(&self) -> [f64; 2] {
-        let (down, up) = (self.down.newest(), self.up.newest());
-        let since = Instant::now();
-        self.phone.change_network();
-        let gaps = tokio::join!(self.down.gap(down, since), self.up.gap(up, since));
-        [ms(gaps.0), ms(gaps.1)]
-    }
-
-    async fn stop(self) -> Fates {
-        let fates = self.down.finish().await + self.up.finish().await;
-        self.phone.stop().await;
-        self.computer.close().await;
-        fates
-    }
+    (couple, gaps)
 }

@@ -1,16 +1,14 @@
 //! Ten seconds without any network, under load in both directions, and then another network: how
 //! long until the next message, in the direction and for the device that waits longest.
 
-use std::time::{Duration, Instant};
-
-use holdfast::Client;
-use holdfast_tests::net::Net;
+use std::time::Duration;
 
 use crate::{
     Effort,
+    couple::Couple,
     figure::{Figure, Goal},
-    site::{self, Mobile, Place, RELAY, ms},
-    traffic::{Fates, Flow, Load},
+    site::{self, Place, ms},
+    traffic::{Fates, Load},
 };
 
 const ROUND_TRIP: Duration = Duration::from_millis(100);
@@ -25,17 +23,15 @@ const LOAD: Load = Load {
 
 pub(crate) async fn measure(effort: Effort) -> Vec<Figure> {
     let net = site::relay().await;
-    let mut outages = Vec::new();
+    let mut couples = Vec::new();
     for number in 0..effort.pick(1, 3) {
-        outages.push(Victim::start(&net, number).await);
+        let (account, place) = (format!("victim{number}"), Place::away(ROUND_TRIP, number));
+        couples.push(Couple::start(&net, &account, &place, LOAD).await);
     }
-    let suffering: Vec<_> = outages
-        .into_iter()
-        .map(|v| tokio::spawn(v.suffer()))
-        .collect();
+    let outages: Vec<_> = couples.into_iter().map(suffer).map(tokio::spawn).collect();
     let (mut worst, mut fates) = (0.0_f64, Fates::default());
-    for victim in suffering {
-        let (recovered, its) = victim.await.expect("an outage");
+    for outage in outages {
+        let (recovered, its) = outage.await.expect("an outage");
         worst = worst.max(recovered);
         fates = fates + its;
     }
@@ -48,40 +44,8 @@ pub(crate) async fn measure(effort: Effort) -> Vec<Figure> {
     ]
 }
 
-struct Victim {
-    phone: Mobile,
-    computer: Client,
-    down: Flow,
-    up: Flow,
-}
-
-impl Victim {
-    async fn start(net: &Net, number: u64) -> Self {
-        let names = ["phone", "pc"].map(|device| format!("victim{number}/{device}"));
-        let place = Place::away(ROUND_TRIP, number);
-        let relay = net.relay_address(RELAY);
-        let phone = Mobile::start(&net.pki, &names[0], relay, &place).await;
-        let computer = site::at_home(net, &names[1]).await;
-        Self {
-            down: Flow::start(&computer, &names[0], &phone.client, LOAD),
-            up: Flow::start(&phone.client, &names[1], &computer, LOAD),
-            phone,
-            computer,
-        }
-    }
-
-    async fn suffer(self) -> (f64, Fates) {
-        let flowing = Instant::now();
-        tokio::join!(self.down.gap(0, flowing), self.up.gap(0, flowing));
-        self.phone.link.black_hole(true);
-        tokio::time::sleep(OUTAGE).await;
-        let since = Instant::now();
-        self.phone.link.black_hole(false);
-        self.phone.change_network();
-        let (down, up) = tokio::join!(self.down.gap(0, since), self.up.gap(0, since));
-        let fates = self.down.finish().await + self.up.finish().await;
-        self.phone.stop().await;
-        self.computer.close().await;
-        (ms(down.max(up)), fates)
-    }
+async fn suffer(couple: Couple) -> (f64, Fates) {
+    couple.flow().await;
+    let gaps = couple.lose_network(OUTAGE).await;
+    (ms(gaps.down.max(gaps.up)), couple.stop().await)
 }

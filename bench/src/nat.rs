@@ -1,19 +1,12 @@
-//! A device in the background behind address translations: the protocol's own pinger and watch, a
-//! translation between them, and simulated time. Both kinds of translation are met, the one that
-//! gives a new port when it has forgotten the device, and the one that gives the same again.
+//! How a device in the background learns its ping interval behind address translations of both kinds,
+//! those that give it a new port when they have forgotten it, and those that give it the same again.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
-use holdfast_protocol::{
-    heartbeat::{Beat, Deadline, Learner, PingSchedule, Pinger, Watch},
-    message::{Ping, Pong},
-    time::Time,
-};
+use holdfast_protocol::time::Time;
+use holdfast_tests::sleeper::{Silence, Sleeper};
 
 use crate::figure::{Figure, Goal};
-
-/// One way.
-const DELAY: Duration = Duration::from_millis(40);
 
 /// For how long each device is watched.
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -21,156 +14,43 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// What others do, to compare with.
 const FIXED: Duration = Duration::from_secs(30);
 
-/// A day of one device.
+/// What one device did.
 pub(crate) struct Course {
     /// After which silence the translation forgets.
     pub(crate) timeout: Duration,
-    /// The silences that it tried, and when each began.
-    pub(crate) silences: Vec<(Time, Duration)>,
     pub(crate) keeps_port: bool,
+    /// The silences that it tried.
+    pub(crate) silences: Vec<Silence>,
     /// How many silences it took until it had settled, and the interval it settled at.
     settled: Option<(usize, Duration)>,
     pings: usize,
-    /// The longest time out of reach, in intervals.
-    delay: f64,
-}
-
-/// Forgets a binding over which nothing went out for a while.
-struct Nat {
-    timeout: Duration,
-    keeps_port: bool,
-    port: u16,
-    last_out: Time,
-}
-
-impl Nat {
-    fn is_bound(&self, now: Time) -> bool {
-        now.since(self.last_out) < self.timeout
-    }
-
-    fn pass_out(&mut self, now: Time) -> SocketAddr {
-        if !self.is_bound(now) && !self.keeps_port {
-            self.port = self.port.wrapping_add(1);
-        }
-        self.last_out = now;
-        SocketAddr::from(([203, 0, 113, 7], self.port))
-    }
-}
-
-struct World {
-    now: Time,
-    nat: Nat,
-    pinger: Pinger,
-    watch: Watch,
-    up: Vec<(Time, Ping, SocketAddr)>,
-    down: Vec<(Time, Pong)>,
-    course: Course,
-}
-
-impl World {
-    fn new(timeout: Duration, keeps_port: bool) -> Self {
-        let schedule = PingSchedule::default();
-        let mut pinger = Pinger::new(schedule, Learner::new(&schedule, None), Time::ZERO);
-        pinger.set_background(true, Time::ZERO);
-        let first = holdfast_protocol::heartbeat::millis(schedule.interval);
-        Self {
-            now: Time::ZERO,
-            nat: Nat {
-                timeout,
-                keeps_port,
-                port: 50_000,
-                last_out: Time::ZERO,
-            },
-            pinger,
-            watch: Watch::new(Time::ZERO, first, Deadline::DEFAULT_GRACE),
-            up: Vec::new(),
-            down: Vec::new(),
-            course: Course {
-                timeout,
-                silences: Vec::new(),
-                keeps_port,
-                settled: None,
-                pings: 0,
-                delay: 0.0,
-            },
-        }
-    }
-
-    fn run(mut self, span: Duration) -> Course {
-        loop {
-            self.now = self.next_event().max(self.now);
-            if self.now.since_origin() >= span {
-                return self.course;
-            }
-            self.reach_relay();
-            self.reach_device();
-            if let Beat::Ping(ping) = self.pinger.poll(self.now) {
-                self.ping(ping);
-            }
-        }
-    }
-
-    fn next_event(&self) -> Time {
-        let arrivals = self.up.iter().map(|(at, ..)| *at);
-        let arrivals = arrivals.chain(self.down.iter().map(|(at, _)| *at));
-        let own = self.pinger.deadline().min(self.watch.due());
-        arrivals.fold(own, Time::min)
-    }
-
-    fn reach_relay(&mut self) {
-        let (now, watch) = (self.now, &mut self.watch);
-        let arrived = self.up.extract_if(.., |(at, ..)| *at <= now);
-        let answers = arrived.map(|(_, ping, from)| watch.ping(now, ping, from));
-        self.down.extend(answers.map(|pong| (now + DELAY, pong)));
-        let late = self.watch.poll(now);
-        self.down.extend(late.map(|pong| (now + DELAY, pong)));
-        assert!(!self.watch.has_passed(now), "a live device is cut off");
-    }
-
-    fn reach_device(&mut self) {
-        let now = self.now;
-        let clock = u64::try_from(now.since_origin().as_millis()).unwrap_or(u64::MAX);
-        for (_, pong) in self.down.extract_if(.., |(at, _)| *at <= now) {
-            if self.nat.is_bound(now) {
-                self.pinger.pong(now, clock, pong);
-            }
-        }
-        let learner = self.pinger.learner();
-        if learner.learned().is_some() && self.course.settled.is_none() {
-            self.course.settled = Some((self.course.probes(), learner.interval()));
-        }
-    }
-
-    /// What waited for the device since the translation forgot it can go when this ping arrives.
-    fn ping(&mut self, ping: Ping) {
-        let bound_until = self.nat.last_out + self.nat.timeout;
-        if let Some((_, tried)) = self.course.silences.last()
-            && self.now > bound_until
-        {
-            let out_of_reach = (self.now + DELAY).since(bound_until);
-            let intervals = out_of_reach.div_duration_f64(*tried);
-            self.course.delay = self.course.delay.max(intervals);
-        }
-        self.course.pings += 1;
-        let tried = Duration::from_millis(ping.echo_after_ms.into());
-        self.course.silences.push((self.now, tried));
-        let from = self.nat.pass_out(self.now);
-        self.up.push((self.now + DELAY, ping, from));
-    }
 }
 
 impl Course {
-    /// How many silences there were, each of which ends with a wake of the radio: pings that follow
-    /// each other at once are one wake.
-    fn probes(&self) -> usize {
-        let wake = Duration::from_secs(1);
-        let pairs = self.silences.windows(2);
-        pairs.filter(|w| w[1].0.since(w[0].0) > wake).count()
+    fn run(timeout: Duration, keeps_port: bool, span: Duration) -> Self {
+        let mut sleeper = Sleeper::new(timeout, keeps_port);
+        let probes = sleeper.settle(span);
+        let settled = probes.map(|probes| (probes, sleeper.interval()));
+        sleeper.run_until(Time::ZERO + span);
+        Self {
+            timeout,
+            keeps_port,
+            silences: sleeper.silences().to_vec(),
+            settled,
+            pings: sleeper.pings(),
+        }
     }
 
     fn ratio(&self) -> f64 {
         let settled = self.settled.map(|(_, interval)| interval);
         settled.map_or(f64::NAN, |interval| interval.div_duration_f64(self.timeout))
+    }
+
+    /// The longest time out of reach, in intervals.
+    fn delay(&self) -> f64 {
+        let delays = self.silences.iter();
+        let delays = delays.map(|s| s.out_of_reach().div_duration_f64(s.tried));
+        delays.fold(0.0, f64::max)
     }
 }
 
@@ -179,7 +59,7 @@ pub(crate) fn courses() -> Vec<Course> {
     let timeouts = [60, 120, 300].map(Duration::from_secs);
     let kinds = timeouts.into_iter().flat_map(|t| [(t, false), (t, true)]);
     kinds
-        .map(|(timeout, keeps_port)| World::new(timeout, keeps_port).run(DAY))
+        .map(|(timeout, keeps_port)| Course::run(timeout, keeps_port, DAY))
         .collect()
 }
 
@@ -207,7 +87,7 @@ pub(crate) fn figures(courses: &[Course]) -> Vec<Figure> {
         "ratio",
         Goal::AtLeast(5.0),
     ));
-    let delay = largest(&patient, |course| course.delay);
+    let delay = largest(&patient, Course::delay);
     let goal = Goal::AtMost(1.0);
     figures.push(Figure::new(
         "nat300.delay_intervals",
@@ -251,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_day_without_an_end_of_learning_meets_no_goal() {
-        let unsettled = World::new(Duration::from_secs(60), false).run(Duration::from_secs(60));
+        let unsettled = Course::run(Duration::from_secs(60), false, Duration::from_secs(60));
         let figures = figures(&[unsettled]);
         assert!(!figures[0].holds() && !figures[1].holds());
     }

@@ -106,12 +106,10 @@ fn draw_intervals(sheet: &Sheet<'_>, courses: &[Course]) -> Drawn {
 /// Each silence as a level line.
 fn steps(course: &Course) -> impl Iterator<Item = (f64, f64)> {
     let shown = course.silences.iter();
-    let shown = shown.take_while(|(at, _)| at.since_origin() < SHOWN);
-    shown.flat_map(|(at, silence)| {
-        let (begin, height) = (
-            at.since_origin().as_secs_f64() / 60.0,
-            silence.as_secs_f64(),
-        );
+    let shown = shown.take_while(|silence| silence.since.since_origin() < SHOWN);
+    shown.flat_map(|silence| {
+        let begin = silence.since.since_origin().as_secs_f64() / 60.0;
+        let height = silence.tried.as_secs_f64();
         let end = (begin + height / 60.0).min(SHOWN.as_secs_f64() / 60.0);
         [(begin, height), (end, height)]
     })

@@ -9,7 +9,8 @@
 //! - [`rig`]: real processes, killed, cut off from power and given damaged disks;
 //! - [`link`]: a UDP proxy that loses, delays and rebinds;
 //! - [`scrape`]: a relay's metrics;
-//! - [`sim`]: whole fleets in simulated time.
+//! - [`sim`]: whole fleets in simulated time;
+//! - [`sleeper`]: a device in the background behind an address translation, in simulated time.
 //!
 //! The tests are in `it`, one binary.
 #![allow(
@@ -29,3 +30,4 @@ pub mod raw;
 pub mod rig;
 pub mod scrape;
 pub mod sim;
+pub mod sleeper;

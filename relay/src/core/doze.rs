@@ -2,16 +2,19 @@
 //! wake its radio. They leave together, with the first thing that wakes it anyway: its own ping, or
 //! anything else that goes to it.
 
-use holdfast_protocol::message::Priority;
+use holdfast_protocol::{
+    limits::{DELIVERY_WINDOW, DELIVERY_WINDOW_BYTES},
+    message::Priority,
+};
 
 use crate::mail::outlet::{Body, Outbound};
 
 /// How many messages wait at most: half of the window, so that one of higher priority always finds
 /// room behind them.
-const MAX_MESSAGES: usize = holdfast_protocol::limits::DELIVERY_WINDOW / 2;
+const MAX_MESSAGES: usize = DELIVERY_WINDOW / 2;
 
 /// How many bytes of bodies wait at most, for the same reason.
-const MAX_BYTES: u64 = holdfast_protocol::limits::DELIVERY_WINDOW_BYTES as u64 / 2;
+const MAX_BYTES: u64 = DELIVERY_WINDOW_BYTES as u64 / 2;
 
 /// The messages that wait for one device to be awake.
 #[derive(Debug, Default)]
@@ -28,15 +31,26 @@ impl Doze {
     }
 
     /// Takes what is to go to the device. What goes now, in order.
-    pub(crate) fn pass(&mut self, outbound: Outbound) -> Vec<Outbound> {
+    pub(crate) fn pass(&mut self, batch: Vec<Outbound>) -> Vec<Outbound> {
+        if !self.background && self.waiting.is_empty() {
+            return batch;
+        }
+        let mut due = Vec::new();
+        for outbound in batch {
+            if self.is_woken_by(outbound) {
+                due.append(&mut self.wake());
+            }
+        }
+        due
+    }
+
+    /// Whether this one wakes the device, or that it is one too many.
+    fn is_woken_by(&mut self, outbound: Outbound) -> bool {
         let may_wait = self.background && is_low(&outbound);
         self.bytes += body_bytes(&outbound);
         self.waiting.push(outbound);
         let is_full = self.waiting.len() >= MAX_MESSAGES || self.bytes >= MAX_BYTES;
-        match may_wait && !is_full {
-            true => Vec::new(),
-            false => self.wake(),
-        }
+        !may_wait || is_full
     }
 
     /// The device is awake: everything that waits goes.
@@ -105,14 +119,14 @@ mod tests {
     #[test]
     fn in_the_foreground_nothing_waits() {
         let mut doze = Doze::default();
-        assert_eq!(doze.pass(low(1)), [low(1)]);
+        assert_eq!(doze.pass(vec![low(1)]), [low(1)]);
     }
 
     #[test]
     fn in_the_background_what_is_low_waits_for_the_next_wake() {
         let mut doze = asleep();
         for position in 1..=100 {
-            assert_eq!(doze.pass(low(position)), []);
+            assert_eq!(doze.pass(vec![low(position)]), []);
         }
         let all: Vec<_> = (1..=100).map(low).collect();
         assert_eq!(doze.wake(), all, "in one batch");
@@ -123,28 +137,28 @@ mod tests {
     fn whatever_else_goes_takes_along_what_waits_and_keeps_its_order() {
         for priority in [Priority::Normal, Priority::High] {
             let mut doze = asleep();
-            doze.pass(low(1));
+            doze.pass(vec![low(1)]);
             let other = message(2, priority, 10);
-            assert_eq!(doze.pass(other.clone()), [low(1), other]);
+            assert_eq!(doze.pass(vec![other.clone()]), [low(1), other]);
         }
         let mut doze = asleep();
-        doze.pass(low(1));
+        doze.pass(vec![low(1)]);
         let answer = Outbound::Answer {
             question: Question::Allow { tag: 1 },
             outcome: Outcome::Stored,
         };
-        assert_eq!(doze.pass(answer.clone()), [low(1), answer]);
+        assert_eq!(doze.pass(vec![answer.clone()]), [low(1), answer]);
     }
 
     #[test]
     fn what_waits_leaves_room_in_the_window() {
         let mut doze = asleep();
         let mut position = 1;
-        while doze.pass(low(position)).is_empty() {
+        while doze.pass(vec![low(position)]).is_empty() {
             position += 1;
         }
         assert_eq!(position as usize, MAX_MESSAGES);
         let large = message(1, Priority::Low, MAX_BYTES as usize);
-        assert_eq!(doze.pass(large.clone()), [large]);
+        assert_eq!(doze.pass(vec![large.clone()]), [large]);
     }
 }

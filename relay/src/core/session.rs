@@ -350,10 +350,9 @@ impl End for Session {
     }
 
     fn hand_over(&mut self, now: Moment) {
-        for outbound in self.outlet.take() {
-            for due in self.doze.pass(outbound) {
-                self.send(due);
-            }
+        let ready = self.outlet.take();
+        for due in self.doze.pass(ready) {
+            self.send(due);
         }
         if let Err(error) = self.let_through(now) {
             self.fail(&error);

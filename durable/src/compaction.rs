@@ -49,6 +49,13 @@ struct Size {
     live: u64,
 }
 
+impl Size {
+    /// Whether a copy, with what sled adds to it, fits beside the store with room to spare.
+    fn has_room_in(self, space: Space) -> bool {
+        space.free / 4 > self.live
+    }
+}
+
 impl Compaction {
     /// Whether a copy would be smaller by enough. One that has changed little since it was itself a
     /// copy would not.
@@ -148,10 +155,9 @@ impl Committer {
         }
     }
 
-    /// Whether the copy, with what sled adds to it, fits beside the store with room to spare.
     fn has_room(&self, size: Size) -> bool {
         let space = Space::of(self.engine.generation().store());
-        space.is_ok_and(|space| space.free / 4 > size.live)
+        space.is_ok_and(|space| size.has_room_in(space))
     }
 
     fn stay(&mut self, copy: Option<Copy>, error: &CopyError) {
@@ -249,6 +255,17 @@ mod tests {
         assert!(!worthwhile(25, 0, born, false));
         assert!(worthwhile(25, 0, born, true));
         assert!(!worthwhile(24, 0, born, true));
+    }
+
+    #[test]
+    fn a_copy_may_take_less_than_a_quarter_of_what_is_free() {
+        let size = Size {
+            log: 900,
+            live: 100,
+        };
+        let room = |free| size.has_room_in(Space { used: 0, free });
+        assert!(!room(400));
+        assert!(room(404));
     }
 
     #[test]

@@ -196,3 +196,124 @@ fn is_sleds_lock(error: &io::Error) -> bool {
 fn is_sleds_verdict(error: &io::Error) -> bool {
     error.raw_os_error().is_none()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Batch, Db, Options};
+
+    /// A store that was closed, with what sled left in its folder. It makes a snapshot when it opens
+    /// one that has rows.
+    fn closed(dir: &Path) -> Generation {
+        let db = Db::open(dir, Options::default()).unwrap();
+        let mut batch = Batch::new();
+        batch.put("key", "value");
+        db.commit_blocking(batch).unwrap();
+        db.close().unwrap();
+        Db::open(dir, Options::default()).unwrap().close().unwrap();
+        Generation::new(dir, 1)
+    }
+
+    fn flipped(mut content: Vec<u8>, at: usize) -> Vec<u8> {
+        content[at] ^= 1;
+        content
+    }
+
+    #[test]
+    fn a_snapshot_stays_that_is_whole_and_under_its_own_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let generation = closed(dir.path());
+        let snapshots = generation.snapshots().unwrap();
+        let [own] = &snapshots[..] else {
+            panic!("{snapshots:?}");
+        };
+        let whole = fs::read(own).unwrap();
+        let name = |name: &str| generation.dir().join(name);
+        for (path, content) in [
+            (name("snap.0000000000000000"), whole.clone()),
+            (name("snap.0000000000000001"), whole[..9].to_vec()),
+            (name("snap.7FFFFFFFFFFFFFFF"), whole.clone()),
+            (name("snap.7FFFFFFFFFFFFFFF"), flipped(whole.clone(), 0)),
+            (
+                name("snap.0000000000000001.generating"),
+                whole[..9].to_vec(),
+            ),
+            (name("snap.none"), Vec::new()),
+        ] {
+            fs::write(&path, content).unwrap();
+            remove_broken_snapshots(&generation).unwrap();
+            let left = generation.snapshots().unwrap();
+            assert_eq!(left, snapshots, "{} was left", path.display());
+        }
+        for at in [0, whole.len() / 2, whole.len() - 1] {
+            fs::write(own, flipped(whole.clone(), at)).unwrap();
+            remove_broken_snapshots(&generation).unwrap();
+            assert!(!own.exists(), "byte {at} is not as it was");
+        }
+    }
+
+    #[test]
+    fn settings_stay_that_are_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = closed(dir.path()).settings();
+        let whole = fs::read(&settings).unwrap();
+        assert_eq!(remove_broken_settings(&settings), Ok(()));
+        assert_eq!(fs::read(&settings).unwrap(), whole);
+        for broken in [Vec::new(), whole[1..].to_vec(), flipped(whole, 0)] {
+            fs::write(&settings, broken).unwrap();
+            assert_eq!(remove_broken_settings(&settings), Ok(()));
+            assert!(!settings.exists());
+        }
+        assert_eq!(
+            remove_broken_settings(&settings),
+            Ok(()),
+            "nothing is there"
+        );
+        fs::create_dir(&settings).unwrap();
+        let refused = remove_broken_settings(&settings);
+        assert!(matches!(refused, Err(OpenError::Io { action: "read", .. })));
+    }
+
+    #[test]
+    fn a_page_in_a_file_of_its_own_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = closed(dir.path()).blobs();
+        fs::write(blobs.join("4096"), "a page").unwrap();
+        let refused = Db::open(dir.path(), Options::default()).err();
+        let expected = OpenError::Blobs {
+            dir: blobs,
+            count: 1,
+        };
+        assert_eq!(refused, Some(expected));
+    }
+
+    #[test]
+    fn what_sled_says_is_told_apart() {
+        let store = Path::new("store");
+        let generation = Generation::new(store, 1);
+        let refusal = |error| refusal(&generation, sled::Error::Io(error));
+        assert_eq!(
+            refusal(io::Error::other("could not acquire lock on \"db\"")),
+            OpenError::InUse {
+                dir: store.to_owned()
+            }
+        );
+        let full = rustix::io::Errno::NOSPC;
+        assert_eq!(
+            refusal(full.into()),
+            OpenError::io("open", generation.dir())(full.into())
+        );
+        let verdict = io::Error::from(io::ErrorKind::UnexpectedEof);
+        assert!(refusal(verdict).is_damage());
+    }
+
+    #[test]
+    fn a_panic_is_told_in_its_words() {
+        assert_eq!(caught(|| 1), Ok(1));
+        let said = |words: &str| Err::<(), _>(format!("sled panicked: {words}"));
+        let panic = |words: String| caught(move || std::panic::panic_any(words));
+        assert_eq!(panic("at 7".to_owned()), said("at 7"));
+        assert_eq!(caught(|| panic!("at the end")), said("at the end"));
+        assert_eq!(caught(|| std::panic::panic_any(7)), said("without a word"));
+    }
+}

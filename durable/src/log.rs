@@ -173,7 +173,7 @@ pub(crate) fn varint(bytes: &mut &[u8]) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     #[test]
@@ -209,7 +209,18 @@ mod tests {
         [&checksum.to_le_bytes()[..], &header, body].concat()
     }
 
-    fn segment(parts: &[&[u8]]) -> Vec<u8> {
+    /// A whole page, or as much of one as the body is.
+    pub(crate) fn node(page: u8, body: &[u8]) -> Vec<u8> {
+        message(NODE, page, body)
+    }
+
+    /// A change of a page.
+    pub(crate) fn link(page: u8, body: &[u8]) -> Vec<u8> {
+        message(LINK, page, body)
+    }
+
+    /// A segment with these messages, as far as it is written.
+    pub(crate) fn segment(parts: &[&[u8]]) -> Vec<u8> {
         let blank = [0; HEADER_BYTES];
         let mut segment = [&[&blank[..]], parts].concat().concat();
         segment.resize(segment.len() + RED_ZONE_BYTES, 0);

@@ -41,3 +41,36 @@ fn sync_all(path: &Path) -> io::Result<()> {
 fn sync_all(_path: &Path) -> io::Result<()> {
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_in_a_directory_is_told_and_of_what_is_none_that_it_cannot_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        assert_eq!(within(&file), Ok(Vec::new()), "not there yet");
+        fs::write(&file, "").unwrap();
+        assert_eq!(within(dir.path()), Ok(vec![file.clone()]));
+        let refused = within(&file).unwrap_err();
+        assert!(
+            matches!(&refused, OpenError::Io { action: "read", path, .. } if *path == file),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn what_is_not_there_cannot_be_made_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let nowhere = dir.path().join("nowhere");
+        assert_eq!(sync(dir.path()), Ok(()));
+        assert_eq!(sync_parent(&nowhere), Ok(()));
+        assert_eq!(sync_parent(Path::new("relative")), Ok(()));
+        assert!(matches!(
+            sync(&nowhere),
+            Err(OpenError::Io { action: "sync", .. })
+        ));
+        assert!(sync_parent(&nowhere.join("below")).is_err());
+    }
+}

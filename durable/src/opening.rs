@@ -152,3 +152,29 @@ fn remove_others(dir: &Path, current: &Generation) -> Result<(), OpenError> {
     others.retain(|other| other.number() != current.number());
     others.iter().try_for_each(Generation::remove)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Batch, Db};
+
+    #[test]
+    fn a_row_that_is_not_what_was_written_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let db = Db::open(dir, Options::default()).unwrap();
+        let mut batch = Batch::new();
+        batch.put("key", "value");
+        db.commit_blocking(batch).unwrap();
+        db.close().unwrap();
+        let engine = Engine::open(Generation::new(dir, 1), 1 << 20).unwrap();
+        engine.rows().insert(rows::head(b"key"), "abc").unwrap();
+        engine.flush().unwrap();
+        drop(engine);
+        let what = "the row 6b6579: 3 bytes are too few for a row";
+        assert_eq!(
+            Db::open(dir, Options::default()).err(),
+            Some(OpenError::damaged(dir, what.to_owned()))
+        );
+    }
+}

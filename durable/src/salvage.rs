@@ -260,3 +260,206 @@ fn bytes<'b>(body: &mut &'b [u8]) -> Option<&'b [u8]> {
 fn offset(whole: &[u8], part: &[u8]) -> u64 {
     (part.as_ptr().addr() - whole.as_ptr().addr()) as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::tests::{link, node, segment};
+
+    /// The kinds of pages.
+    const LEAF: u8 = 0;
+    const INDEX: u8 = 1;
+
+    fn head(key: &str) -> Vec<u8> {
+        rows::head(key.as_bytes())
+    }
+
+    fn row(key: &[u8], value: &str) -> Vec<u8> {
+        Framed::Whole(value.as_bytes()).encode(key)
+    }
+
+    fn with_len(bytes: &[u8]) -> Vec<u8> {
+        [&[bytes.len() as u8], bytes].concat()
+    }
+
+    /// The body of a leaf for the keys from `low` to before `high`, which leave out what `low` begins
+    /// with up to `prefix`.
+    fn leaf(low: &[u8], high: &[u8], prefix: usize, rows: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+        page_of(LEAF, low, high, prefix, rows)
+    }
+
+    fn page_of(
+        kind: u8,
+        low: &[u8],
+        high: &[u8],
+        prefix: usize,
+        rows: &[(Vec<u8>, Vec<u8>)],
+    ) -> Vec<u8> {
+        let keys = rows.iter().map(|(key, _)| with_len(&key[prefix..]));
+        let values = rows.iter().map(|(_, row)| with_len(row));
+        let mut body = vec![0, 0, 0, prefix as u8];
+        body.extend(with_len(low));
+        body.extend(with_len(high));
+        body.extend([kind, rows.len() as u8]);
+        body.extend(keys.chain(values).flatten());
+        body
+    }
+
+    /// The body of a change.
+    fn put(suffix: &[u8], row: &[u8]) -> Vec<u8> {
+        [vec![0], with_len(suffix), with_len(row)].concat()
+    }
+
+    fn removed(suffix: &[u8]) -> Vec<u8> {
+        [vec![1], with_len(suffix)].concat()
+    }
+
+    /// Heads, each with a row of the value.
+    fn rows_of<const N: usize>(rows: [(&str, &str); N]) -> [(Vec<u8>, Vec<u8>); N] {
+        rows.map(|(key, value)| (head(key), row(&head(key), value)))
+    }
+
+    /// The last byte of a message is not what was written.
+    fn damaged(mut message: Vec<u8>) -> Vec<u8> {
+        *message.last_mut().unwrap() ^= 1;
+        message
+    }
+
+    fn salvage(messages: &[Vec<u8>]) -> Salvage {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(log.path(), segment(&[&messages.concat()])).unwrap();
+        Salvage::of(log.path()).unwrap()
+    }
+
+    /// Asserts what is found: these rows and no others, each as it was written.
+    fn assert_found<const N: usize>(mut salvage: Salvage, rows: [(&str, &str); N]) {
+        let keys: Vec<_> = salvage.keys().cloned().collect();
+        let found = keys.into_iter().map(|key| {
+            let row = salvage.row(&key).unwrap().unwrap();
+            (key, row)
+        });
+        assert_eq!(found.collect::<Vec<_>>(), rows_of(rows));
+    }
+
+    #[test]
+    fn a_page_and_its_changes_give_the_rows() {
+        let page = leaf(b"", b"", 0, &rows_of([("a", "1"), ("b", "2"), ("c", "3")]));
+        let salvage = salvage(&[
+            node(7, &page),
+            link(7, &put(&head("d"), &row(&head("d"), "4"))),
+            link(7, &removed(&head("a"))),
+            link(7, &put(&head("b"), &row(&head("b"), "two"))),
+        ]);
+        assert_eq!(salvage.damaged().count(), 0);
+        assert_found(salvage, [("b", "two"), ("c", "3"), ("d", "4")]);
+    }
+
+    #[test]
+    fn a_change_is_of_a_key_that_begins_as_its_page_says() {
+        let rows = rows_of([("ax", "1"), ("ay", "2")]);
+        let salvage = salvage(&[
+            node(7, &leaf(&head("a"), b"", 2, &rows)),
+            link(7, &put(b"z", &row(&head("az"), "3"))),
+            link(7, &removed(b"x")),
+        ]);
+        assert_found(salvage, [("ay", "2"), ("az", "3")]);
+    }
+
+    /// sled splits a page by writing both halves.
+    #[test]
+    fn a_page_takes_the_place_of_its_range_and_of_nothing_beside_it() {
+        let all = rows_of([("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")]);
+        let first = node(7, &leaf(b"", b"", 0, &all));
+        let middle = leaf(&head("b"), &head("d"), 0, &rows_of([("c", "three")]));
+        let found = salvage(&[first.clone(), node(8, &middle)]);
+        assert_found(found, [("a", "1"), ("c", "three"), ("d", "4")]);
+        let last = leaf(&head("c"), b"", 0, &[]);
+        let found = salvage(&[first.clone(), node(8, &last)]);
+        assert_found(found, [("a", "1"), ("b", "2")]);
+        for high in ["a", "b"] {
+            let senseless = leaf(&head("b"), &head(high), 0, &[]);
+            let found = salvage(&[first.clone(), node(8, &senseless)]);
+            assert_eq!(found.keys().count(), 4);
+        }
+    }
+
+    #[test]
+    fn what_is_no_leaf_has_no_rows() {
+        let leaf = leaf(b"", b"", 0, &rows_of([("a", "1")]));
+        let index = page_of(INDEX, b"", b"", 0, &rows_of([("b", "2")]));
+        assert_found(salvage(&[node(7, &leaf), node(8, &index)]), [("a", "1")]);
+    }
+
+    #[test]
+    fn of_a_damaged_page_each_row_counts_that_is_right() {
+        let whole = leaf(b"", b"", 0, &rows_of([("a", "1"), ("c", "3")]));
+        let newer = leaf(b"", b"", 0, &rows_of([("b", "2"), ("c", "three")]));
+        let found = salvage(&[node(7, &whole), damaged(node(7, &newer))]);
+        assert_eq!(found.damaged().count(), 0, "there is an older row");
+        assert_found(found, [("a", "1"), ("b", "2"), ("c", "3")]);
+        let found = salvage(&[damaged(node(7, &newer))]);
+        assert_eq!(found.damaged().collect::<Vec<_>>(), [&head("c")]);
+        assert_found(found, [("b", "2")]);
+    }
+
+    #[test]
+    fn a_row_that_was_not_written_is_told_of_when_its_key_is_the_users() {
+        let (chunk, own) = (vec![2, b'a'], vec![0, b'a']);
+        let garbage = |key: Vec<u8>| (key, b"garbage".to_vec());
+        let rows = [garbage(own), garbage(head("a")), garbage(chunk)];
+        let found = salvage(&[node(7, &leaf(b"", b"", 0, &rows))]);
+        assert_eq!(found.damaged().collect::<Vec<_>>(), [&head("a")]);
+        assert_found(found, []);
+    }
+
+    #[test]
+    fn a_damaged_removal_removes_nothing() {
+        let page = leaf(b"", b"", 0, &rows_of([("a", "1"), ("b", "2")]));
+        let removal = link(7, &removed(&head("a")));
+        let mut unsound = removal.clone();
+        unsound[0] ^= 1;
+        let page = node(7, &page);
+        assert_found(salvage(&[page.clone(), unsound]), [("a", "1"), ("b", "2")]);
+        assert_found(salvage(&[page, removal]), [("b", "2")]);
+    }
+
+    /// Pages 8 and 9 are lost but for their changes; what all keys of theirs begin with is known of
+    /// another page.
+    #[test]
+    fn a_change_of_a_page_that_is_lost_finds_its_key_by_its_checksum() {
+        let rows = rows_of([("ab", "1"), ("ac", "2")]);
+        let found = salvage(&[
+            link(8, &put(b"c", &row(&head("ac"), "older"))),
+            link(9, &put(b"d", &row(&head("ad"), "4"))),
+            link(9, &put(b"e", &row(&head("be"), "of another prefix"))),
+            link(9, &removed(b"b")),
+            node(7, &leaf(&head("a"), b"", 2, &rows)),
+        ]);
+        assert_eq!(found.damaged().count(), 0);
+        assert_found(found, [("ab", "1"), ("ac", "2"), ("ad", "4")]);
+    }
+
+    #[test]
+    fn a_change_from_before_its_page_came_whole_is_in_the_page() {
+        let rows = rows_of([("ab", "1")]);
+        let found = salvage(&[
+            link(7, &put(b"c", &row(&head("ac"), "removed since"))),
+            node(7, &leaf(&head("a"), b"", 2, &rows)),
+        ]);
+        assert_found(found, [("ab", "1")]);
+    }
+
+    #[test]
+    fn the_first_page_is_looked_through_for_a_key() {
+        let rows = rows_of([("a", "1"), ("b", "2")]);
+        let (key, wanted) = &rows[1];
+        let found =
+            |kind, body: &[u8]| row_of_first_page(kind, body, key).is_some_and(|row| row == wanted);
+        assert!(found(Kind::Node, &leaf(b"", b"", 0, &rows)));
+        assert!(!found(Kind::Node, &leaf(&head(""), b"", 0, &rows)));
+        assert!(found(Kind::Link, &put(key, wanted)));
+        assert!(!found(Kind::Link, &put(&head("c"), wanted)));
+        assert!(!found(Kind::Link, &removed(key)));
+        assert!(!found(Kind::Other, &put(key, wanted)));
+    }
+}

@@ -95,6 +95,7 @@ mod tests {
         assert!(batch.is_empty());
         batch.put("ab", "cde");
         batch.delete(b"fg");
+        assert!(!batch.is_empty());
         assert_eq!((batch.len(), batch.bytes()), (2, 7));
     }
 

@@ -231,6 +231,26 @@ mod tests {
         assert!(counted.agrees_with(&census));
     }
 
+    /// Each commit adds more than a step copies by itself, where the copy has yet to get.
+    #[test]
+    fn a_copy_gets_there_however_much_is_committed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = engine(dir.path(), 1);
+        let mut census = commit(&store, Census::default(), rows_of(0)).census();
+        let mut copy = Copy::begin(dir.path(), 2, 1 << 20).unwrap();
+        let mut steps = 0..20u8;
+        while !copy.is_complete() {
+            let step = steps.next().expect("a copy that is never complete");
+            let mut batch = Batch::new();
+            (0..40u8).for_each(|row| batch.put([200, step, row], vec![step; 20_000]));
+            let commit = commit(&store, census, batch);
+            copy.mirror(&commit).unwrap();
+            census = commit.census();
+            copy.step(store.rows()).unwrap();
+        }
+        copy.finish(census).unwrap();
+    }
+
     #[test]
     fn a_copy_that_lacks_a_row_does_not_become_the_store() {
         let dir = tempfile::tempdir().unwrap();

@@ -124,6 +124,28 @@ fn a_store_that_is_closed_during_a_move_leaves_one_generation() {
     assert_eq!(contents(&db), rows);
 }
 
+#[test]
+fn a_move_that_failed_is_not_tried_again_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut rows, mut dice) = (Rows::new(), StdRng::seed_from_u64(4));
+    let mut options = often();
+    options.compaction.idle_spare_bytes = u64::MAX;
+    let db = Db::open(dir.path(), options).unwrap();
+    let in_the_way = dir.path().join("generation-000002");
+    std::fs::write(&in_the_way, "no folder").unwrap();
+    let mut commit_some = || {
+        for _ in 0..20 {
+            db.commit_blocking(change(&mut rows, &mut dice, 90))
+                .unwrap();
+        }
+        assert_eq!(db.stats().compactions, 0);
+    };
+    commit_some();
+    std::fs::remove_file(&in_the_way).unwrap();
+    commit_some();
+    assert_eq!(contents(&db), rows);
+}
+
 /// The idle store moves by itself: the last commit is answered long before.
 #[test]
 fn a_drained_store_gives_its_space_back() {

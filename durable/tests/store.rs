@@ -3,11 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "what fails in a test should end it")]
 
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use bytes::Bytes;
 use holdfast_durable::{
-    Batch, CloseError, Closed, Db, MAX_KEY_BYTES, OpenError, Options, ReadError,
+    Batch, CloseError, Closed, Db, MAX_KEY_BYTES, MemoryRows, OpenError, Options, ReadError, Store,
 };
 
 fn open(dir: &Path) -> Db {
@@ -292,4 +292,50 @@ fn a_scan_that_outlives_the_close_keeps_the_store() {
     );
     drop(scan);
     open(dir.path());
+}
+
+/// Waits until everything that was written is there.
+fn settle(store: &impl Store) {
+    let (answered, answers) = mpsc::channel();
+    store.commit(Batch::new(), Box::new(move || answered.send(()).unwrap()));
+    answers.recv().unwrap();
+}
+
+fn keeps_rows(store: &impl Store) {
+    let (answered, answers) = mpsc::channel();
+    store.commit(
+        put("b/2", "two"),
+        Box::new(move || answered.send(()).unwrap()),
+    );
+    assert_eq!(answers.recv(), Ok(()));
+    assert_eq!(store.get(b"b/2"), Ok(Some(Bytes::from("two"))));
+    assert_eq!(store.get(b"b/1"), Ok(None));
+    for key in ["a", "b/1", "b/3", "c"] {
+        store.write(put(key, "some"));
+    }
+    store.write(delete("b/3"));
+    settle(store);
+    assert_eq!(keys(store.scan(b"b/")), ["b/1", "b/2"]);
+    assert_eq!(keys(store.scan(b"")), ["a", "b/1", "b/2", "c"]);
+}
+
+/// What keeps rows is tested on a store in memory: it may not notice.
+#[test]
+fn a_store_in_memory_and_one_behind_a_pointer_are_like_the_one_on_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    keeps_rows(&open(dir.path()));
+    keeps_rows(&MemoryRows::default());
+    let shared: Arc<dyn Store> = Arc::new(MemoryRows::default());
+    keeps_rows(&shared);
+}
+
+#[test]
+fn a_fork_of_a_store_in_memory_goes_its_own_way() {
+    let rows = MemoryRows::default();
+    rows.write(put("a", "1"));
+    let fork = rows.fork();
+    let same = rows.clone();
+    rows.write(put("a", "2"));
+    assert_eq!(fork.get(b"a"), Ok(Some(Bytes::from("1"))));
+    assert_eq!(same.get(b"a"), Ok(Some(Bytes::from("2"))));
 }

@@ -14,11 +14,12 @@ use holdfast_transport::{
     endpoint::Requests,
     gate::{Gate, GateFigures},
     keys::{EndpointKeys, KeysError},
+    line::{Admitted, Line},
     live::LiveCredentials,
     port::{self, Port},
 };
 use parking_lot::Mutex;
-use quinn::{Endpoint, Incoming};
+use quinn::Endpoint;
 use tokio::{
     sync::Semaphore,
     task::{JoinSet, spawn_blocking},
@@ -111,7 +112,7 @@ impl Allocator {
             credentials: credentials.clone(),
             room: Semaphore::new(limits.connections),
             limits,
-            gate: Gate::new(config.handshakes.clone()),
+            gate: Arc::new(Gate::new(config.handshakes.clone())),
             turnstile: Mutex::new(Turnstile::new(config.requests())),
             started: Instant::now(),
         });
@@ -217,12 +218,14 @@ async fn accept(endpoint: Endpoint, desk: Arc<Desk>) {
     let mut expiry = interval(EXPIRY_CHECK);
     expiry.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut turned_away = TurnedAway::default();
+    let mut line = Line::new(desk.gate.clone());
     loop {
         tokio::select! {
             incoming = endpoint.accept() => match incoming {
-                Some(incoming) => receive(incoming, &endpoint, &desk, &mut connections),
+                Some(incoming) => line.receive(incoming, &endpoint, connections.len()),
                 None => break,
             },
+            admitted = line.next() => begin(admitted, &desk, &mut connections),
             Some(_) = connections.join_next() => {}
             _ = expiry.tick() => {
                 desk.registry.expire(desk.now());
@@ -230,6 +233,7 @@ async fn accept(endpoint: Endpoint, desk: Arc<Desk>) {
             }
         }
     }
+    drop(line);
     while connections.join_next().await.is_some() {}
 }
 
@@ -250,19 +254,12 @@ impl TurnedAway {
     }
 }
 
-/// Begins a connection, if it may begin.
-fn receive(
-    incoming: Incoming,
-    endpoint: &Endpoint,
-    desk: &Arc<Desk>,
-    connections: &mut JoinSet<()>,
-) {
-    let Some((incoming, handshake)) = desk.gate.admit(incoming, endpoint, connections.len()) else {
-        return;
-    };
+/// Begins a connection.
+fn begin(admitted: Admitted, desk: &Arc<Desk>, connections: &mut JoinSet<()>) {
+    let Admitted { incoming, permit } = admitted;
     let peer = incoming.remote_address();
     let span = tracing::info_span!("connection", %peer, asker = tracing::field::Empty);
-    connections.spawn(connection::serve(desk.clone(), incoming, handshake).instrument(span));
+    connections.spawn(connection::serve(desk.clone(), incoming, permit).instrument(span));
 }
 
 #[cfg(test)]

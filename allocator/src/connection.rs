@@ -63,7 +63,7 @@ pub(crate) struct Desk {
     pub(crate) credentials: Arc<LiveCredentials>,
     pub(crate) limits: Limits,
     /// Who may begin a handshake.
-    pub(crate) gate: Gate,
+    pub(crate) gate: Arc<Gate>,
     /// How often one may ask.
     pub(crate) turnstile: Mutex<Turnstile>,
     /// How many more connections there is room for.

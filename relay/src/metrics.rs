@@ -55,6 +55,8 @@ pub(crate) struct Metrics {
     /// How full the disk is, from 0 to 1.
     pub(crate) disk_fill: Gauge<f64, AtomicU64>,
     handshakes: Gauge,
+    handshakes_admitted: Counter,
+    handshakes_delayed: Counter,
     handshakes_retried: Counter,
     handshakes_ignored: Counter,
     handshakes_refused: Counter,
@@ -145,6 +147,8 @@ impl Metrics {
 
     fn take_gate(&self, figures: GateFigures) {
         self.handshakes.set(figures.under_way.cast_signed() as i64);
+        raise(&self.handshakes_admitted, figures.admitted);
+        raise(&self.handshakes_delayed, figures.delayed);
         raise(&self.handshakes_retried, figures.retried);
         raise(&self.handshakes_ignored, figures.ignored);
         raise(&self.handshakes_refused, figures.refused);
@@ -243,10 +247,20 @@ impl Metrics {
     fn register_limits(&self, all: &mut Registry) {
         all.register(
             "handshakes",
-            "Handshakes under way",
+            "Handshakes under way, or waiting for their turn",
             self.handshakes.clone(),
         );
         let counters = [
+            (
+                "handshakes_admitted",
+                "Handshakes let in",
+                &self.handshakes_admitted,
+            ),
+            (
+                "handshakes_delayed",
+                "Handshakes let in that waited for their turn",
+                &self.handshakes_delayed,
+            ),
             (
                 "handshakes_retried",
                 "Handshakes whose address had to be proven first",
@@ -259,7 +273,7 @@ impl Metrics {
             ),
             (
                 "handshakes_refused",
-                "Handshakes refused because too many were under way",
+                "Handshakes refused because too many were under way, or waited for their turn",
                 &self.handshakes_refused,
             ),
             (

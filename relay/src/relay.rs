@@ -15,6 +15,7 @@ use holdfast_transport::{
     endpoint::Requests,
     gate::Gate,
     keys::{EndpointKeys, KeysError},
+    line::{Admitted, Line},
     live::{ClientTls, LiveCredentials},
     port::{self, Port},
 };
@@ -391,20 +392,19 @@ fn cannot_bind(address: SocketAddr) -> impl FnOnce(io::Error) -> BindError {
 /// Accepts connections for ever; their tasks end with it.
 async fn accept(endpoint: Endpoint, gate: Arc<Gate>, context: Context) {
     let (mut connections, mut breath) = (JoinSet::new(), Breath::of(BREATH));
+    let mut line = Line::new(gate);
     loop {
         tokio::select! {
             incoming = endpoint.accept() => match incoming {
-                Some(incoming) => {
-                    let admitted = gate.admit(incoming, &endpoint, connections.len());
-                    if let Some((incoming, permit)) = admitted {
-                        // The key exchange and the signature are made here, one after the other, so
-                        // that not every task that could run is a handshake.
-                        let (remote, accepted) = (incoming.remote_address(), incoming.accept());
-                        connections.spawn(context.clone().serve(remote, accepted, permit));
-                    }
-                }
+                Some(incoming) => line.receive(incoming, &endpoint, connections.len()),
                 None => break,
             },
+            Admitted { incoming, permit } = line.next() => {
+                // The key exchange and the signature are made here, one after the other, so that not
+                // every task that could run is a handshake.
+                let (remote, accepted) = (incoming.remote_address(), incoming.accept());
+                connections.spawn(context.clone().serve(remote, accepted, permit));
+            }
             Some(ended) = connections.join_next() => {
                 if let Err(error) = ended {
                     tracing::error!(%error, "a connection's task failed");
@@ -413,6 +413,7 @@ async fn accept(endpoint: Endpoint, gate: Arc<Gate>, context: Context) {
         }
         breath.spend().await;
     }
+    drop(line);
     while connections.join_next().await.is_some() {}
 }
 

@@ -1,4 +1,4 @@
-//! Who may begin a handshake, each of which costs a signature, a chain to verify, and memory until it
+//! Who may begin a handshake (when, is the [line](crate::line)'s), each of which costs a signature, a chain to verify, and memory until it
 //! is over. Nothing here needs an answer from the other side, for it may not exist.
 //!
 //! Whoever forges addresses never sees a Retry (RFC 9000, section 8.1.2). So what an unproven address
@@ -35,7 +35,8 @@ const MAX_LINGERING: usize = 16;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HandshakeLimits {
-    /// Handshakes under way at a time; further ones are turned away.
+    /// Handshakes under way at a time, those that wait for their turn included; further ones are turned
+    /// away.
     pub max: usize,
     /// Handshakes under way at a time before whoever comes must first prove that its address is its
     /// own.
@@ -43,6 +44,11 @@ pub struct HandshakeLimits {
     /// How long one may take.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
+    /// Handshakes that begin each second, on average; 0 for no limit. Who comes sooner waits for up to a
+    /// second, and who would have to wait longer is turned away.
+    pub rate: u64,
+    /// Handshakes that begin at once.
+    pub burst: u64,
     /// Handshakes a second from one subnet (IPv4: /24, IPv6: /56), on average; 0 for no limit.
     pub subnet_rate: u64,
     /// Handshakes from one subnet at once.
@@ -57,6 +63,8 @@ impl Default for HandshakeLimits {
             max: 1024,
             prove_above: 256,
             timeout: Duration::from_secs(5),
+            rate: 1_000,
+            burst: 100,
             subnet_rate: 200,
             subnet_burst: 2_000,
             limit_loopback: false,
@@ -64,16 +72,20 @@ impl Default for HandshakeLimits {
     }
 }
 
-/// How many were sent away, and how.
+/// How many were let in and sent away, and how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GateFigures {
-    /// Handshakes under way.
+    /// Handshakes under way, or waiting for their turn.
     pub under_way: usize,
+    /// Let in.
+    pub admitted: u64,
+    /// Let in, but not at once: they had to wait for their turn.
+    pub delayed: u64,
     /// Asked for proof of their address.
     pub retried: u64,
     /// Left without an answer: their subnet was over its rate.
     pub ignored: u64,
-    /// Refused: too many were under way.
+    /// Refused: too many were under way, or waited.
     pub refused: u64,
 }
 
@@ -83,6 +95,8 @@ pub struct Gate {
     room: Arc<Semaphore>,
     subnets: Mutex<Subnets>,
     started: Instant,
+    admitted: AtomicU64,
+    delayed: AtomicU64,
     retried: AtomicU64,
     ignored: AtomicU64,
     refused: AtomicU64,
@@ -100,9 +114,19 @@ impl Gate {
             subnets: Mutex::new(Subnets::new(rate)),
             limits,
             started: Instant::now(),
+            admitted: AtomicU64::new(0),
+            delayed: AtomicU64::new(0),
             retried: AtomicU64::new(0),
             ignored: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+        }
+    }
+
+    /// How often a handshake may begin.
+    pub(crate) fn rate(&self) -> Rate {
+        Rate {
+            per_second: self.limits.rate,
+            burst: self.limits.burst,
         }
     }
 
@@ -117,7 +141,7 @@ impl Gate {
     /// What the endpoint has besides the `served` connections lingers. Most of that is on its way
     /// out; but one whose first packet closes it stays until its idle timeout (quinn-proto 0.11.19
     /// sets no other timer), and a forged address is enough to leave it here.
-    pub fn admit(
+    pub(crate) fn admit(
         &self,
         incoming: Incoming,
         endpoint: &Endpoint,
@@ -125,7 +149,6 @@ impl Gate {
     ) -> Option<(Incoming, OwnedSemaphorePermit)> {
         let lingering = endpoint.open_connections().saturating_sub(served);
         let proven = incoming.remote_address_validated();
-        let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
         match self.judge(incoming.remote_address().ip(), proven, lingering) {
             Verdict::Begin(permit) => return Some((incoming, permit)),
             Verdict::Prove => {
@@ -137,18 +160,31 @@ impl Gate {
                 count(&self.ignored);
                 incoming.ignore();
             }
-            Verdict::Refuse => {
-                count(&self.refused);
-                incoming.refuse();
-            }
+            Verdict::Refuse => self.refuse(incoming),
         }
         None
+    }
+
+    /// Sends one away that may try again: there is no room for it now.
+    pub(crate) fn refuse(&self, incoming: Incoming) {
+        count(&self.refused);
+        incoming.refuse();
+    }
+
+    /// One more was let in; whether not at once.
+    pub(crate) fn admitted(&self, has_to_wait: bool) {
+        count(&self.admitted);
+        if has_to_wait {
+            count(&self.delayed);
+        }
     }
 
     /// How it stands.
     pub fn figures(&self) -> GateFigures {
         GateFigures {
             under_way: self.under_way(),
+            admitted: self.admitted.load(Ordering::Relaxed),
+            delayed: self.delayed.load(Ordering::Relaxed),
             retried: self.retried.load(Ordering::Relaxed),
             ignored: self.ignored.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
@@ -182,6 +218,10 @@ impl Gate {
             Err(_) => Verdict::Refuse,
         }
     }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 enum Verdict {

@@ -13,7 +13,7 @@
 //!
 //! With the feature `server`, what accepting programs share:
 //!
-//! - `gate`: who may begin a handshake;
+//! - `gate`: who may begin a handshake, and `line`: when;
 //! - `port`: sockets that accept, and `keys`, by which a restarted one is recognised;
 //! - `live`: credentials that are read again while the program runs, and the end of connections whose
 //!   certificates are revoked (`revocation`);
@@ -30,6 +30,8 @@ pub mod gate;
 pub mod identity;
 #[cfg(feature = "server")]
 pub mod keys;
+#[cfg(feature = "server")]
+pub mod line;
 #[cfg(feature = "server")]
 pub mod live;
 #[cfg(feature = "server")]

@@ -21,8 +21,9 @@ use crate::{
     keys::EndpointKeys,
 };
 
-/// How many connections may wait for the accepting side before further ones are turned away.
-const MAX_INCOMING: usize = 1024;
+/// How many connections may wait for the accepting side, in its [line](crate::line) or because it did
+/// not get round to them yet, before further ones get no answer.
+const MAX_INCOMING: usize = 4096;
 
 /// Both windows of a connection whose other side is not known yet, in bytes.
 const STRANGERS_WINDOW: u32 = 256 * 1024;

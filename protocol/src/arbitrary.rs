@@ -55,7 +55,7 @@ strategies! {
     }
     welcome: Welcome {
         relay: name(), boot: any::<u64>(), window: any::<u16>(), bulk_window: any::<u16>(),
-        max_body: any::<u32>(), time_ms: any::<u64>(),
+        max_body: any::<u32>(), time_ms: any::<u64>(), redial_ms: any::<u32>(),
     }
     submit: Submit {
         seq: 1..=u64::MAX, to: recipient(), options: options(), again: any::<bool>(),
@@ -71,7 +71,9 @@ strategies! {
     }
     ack: Ack { lane: lane(), through: any::<u64>() }
     gap: Gap { position: any::<u64>(), missed: any::<u64>() }
-    go_away: GoAway { within_ms: any::<u32>(), successors: relays() }
+    go_away: GoAway {
+        within_ms: any::<u32>(), spread_ms: any::<u32>(), successors: relays(),
+    }
     allow: Allow { tag: any::<u32>(), sender: name(), allowed: any::<bool>() }
     allowed: Allowed { tag: any::<u32>() }
     ping: Ping {

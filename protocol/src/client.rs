@@ -489,6 +489,7 @@ mod tests {
             bulk_window: 2,
             max_body: 1024 * 1024,
             time_ms: 0,
+            redial_ms: 0,
         };
         client.handle_control(Time::ZERO, frame::encode(&welcome));
         client

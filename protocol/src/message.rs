@@ -65,6 +65,9 @@ pub struct Welcome {
     pub max_body: u32,
     /// The relay's clock: milliseconds since 1970-01-01 UTC.
     pub time_ms: u64,
+    /// If the relay ends the session, forgets it or has no room, the device waits for a random part of
+    /// this many milliseconds before it dials again: so long do all its devices need to come back.
+    pub redial_ms: u32,
 }
 
 impl Header for Welcome {
@@ -387,11 +390,13 @@ pub struct RelayAddress {
     pub addresses: Vec<SocketAddr>,
 }
 
-/// The relay is stopping: connect to one of the successors.
+/// The relay is stopping: connect to one of the successors, and be served here until then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GoAway {
     /// The relay closes what is left of its sessions after this many milliseconds.
     pub within_ms: u32,
+    /// The device goes after a random part of this many milliseconds, so that not all go at once.
+    pub spread_ms: u32,
     /// Where to go, best first; empty: ask the allocator.
     pub successors: Vec<RelayAddress>,
 }

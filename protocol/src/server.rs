@@ -21,12 +21,11 @@ use bytes::Bytes;
 use crate::{
     close::{CloseCode, Violation},
     frame::{self, Encoded, FrameReader, FrameType, RawFrame},
-    heartbeat::Watch,
+    heartbeat::{Watch, millis},
     id::{Lane, Name},
     limits::{HELLO_TIMEOUT, MAX_CONTROL_PAYLOAD, MAX_DATAGRAM, MAX_HEADER, MAX_MESSAGE_BODY},
     message::{
-        Ack, Allow, Allowed, Deliver, Gap, GoAway, Hello, Ping, Pong, Receipt, RelayAddress,
-        Submit, Welcome,
+        Ack, Allow, Allowed, Deliver, Gap, GoAway, Hello, Ping, Pong, Receipt, Submit, Welcome,
     },
     time::Time,
 };
@@ -200,8 +199,8 @@ impl Server {
         }
     }
 
-    /// Takes the session that [`Event::Hello`] asked for. `time_ms` is as in [`Welcome`].
-    pub fn welcome(&mut self, time_ms: u64) {
+    /// Takes the session that [`Event::Hello`] asked for. `time_ms` and `redial` are as in [`Welcome`].
+    pub fn welcome(&mut self, time_ms: u64, redial: Duration) {
         let Phase::Greeted { watch } = self.phase else {
             return;
         };
@@ -216,6 +215,7 @@ impl Server {
             bulk_window: Lane::Bulk.window() as u16,
             max_body: u32::try_from(self.config.max_body).unwrap_or(u32::MAX),
             time_ms,
+            redial_ms: millis(redial),
         });
     }
 
@@ -258,13 +258,10 @@ impl Server {
         }
     }
 
-    /// Asks the device to go elsewhere within `within`.
-    pub fn go_away(&mut self, within: Duration, successors: Vec<RelayAddress>) {
+    /// Asks the device to go elsewhere.
+    pub fn go_away(&mut self, go_away: &GoAway) {
         if self.is_attached() {
-            self.control(&GoAway {
-                within_ms: crate::heartbeat::millis(within),
-                successors,
-            });
+            self.control(go_away);
         }
     }
 
@@ -415,7 +412,7 @@ mod tests {
             background: false,
         };
         server.handle_control(Time::ZERO, frame::encode(&hello));
-        server.welcome(0);
+        server.welcome(0, Duration::ZERO);
         while server.poll().is_some() {}
         server
     }

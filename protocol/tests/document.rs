@@ -7,6 +7,8 @@
     reason = "what fails in a test should end it"
 )]
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use holdfast_protocol::{
     client::{self, Client, ClientConfig},
@@ -183,7 +185,8 @@ impl Conversation {
 fn the_example_session_is_what_both_halves_say() {
     let mut talk = Conversation::begin();
     talk.device();
-    talk.relay.welcome(1_767_225_600_000);
+    talk.relay
+        .welcome(1_767_225_600_000, Duration::from_secs(10));
     talk.relay();
     talk.device();
     talk.relay();

@@ -81,7 +81,7 @@ impl Admin {
 async fn health(State(office): State<Office>) -> impl IntoResponse {
     let (code, status) = match *office.tide.borrow() {
         Tide::Running => (StatusCode::OK, "ok"),
-        Tide::Draining { .. } | Tide::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+        Tide::Draining(_) | Tide::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
     };
     let body = serde_json::json!({
         "status": status,

@@ -131,7 +131,8 @@ pub struct Limits {
     /// Added to one and a half times its announced interval before a silent device is dropped.
     #[serde(with = "humantime_serde")]
     pub ping_grace: Duration,
-    /// How long sessions have to go elsewhere when the relay is asked to stop.
+    /// How long sessions have to go elsewhere when the relay is asked to stop, at most; they set out over
+    /// three quarters of it, or sooner if the other relays can take them sooner.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
 }
@@ -154,7 +155,7 @@ impl Default for Limits {
             max_held_bytes: rules.max_held_bytes,
             max_disk_fill: 0.85,
             ping_grace: Deadline::DEFAULT_GRACE,
-            drain: Duration::from_secs(5),
+            drain: Duration::from_secs(10),
         }
     }
 }

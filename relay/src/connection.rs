@@ -29,6 +29,7 @@ use crate::{
     clock::Clock,
     core::{
         Manners,
+        comeback::Comeback,
         end::Tide,
         link::{MAX_BULK_STREAM, home::Home},
         router::Router,
@@ -47,6 +48,8 @@ pub(crate) struct Context {
     pub(crate) handshake_time: Duration,
     /// What is asked of each session.
     pub(crate) manners: Arc<Manners>,
+    /// How fast devices come back.
+    pub(crate) comeback: Comeback,
     /// What each session is told.
     pub(crate) server: ServerConfig,
     /// Where requests go.
@@ -231,7 +234,7 @@ impl Context {
             self.router,
             self.server,
             sender,
-            &self.manners,
+            (&self.manners, self.comeback),
             self.clock.now(),
         );
         Pump::new(wire, session, self.clock)

@@ -10,8 +10,10 @@
 //! - `session`: the relay's side of a session; `manners`: what it asks of the device; `throttle` and
 //!   `reading`: what it does about it; `turns`: fairness between all of them; `doze`: what waits for a
 //!   device to wake;
+//! - `comeback`: how long a crowd of devices needs to come back, or to go elsewhere;
 //! - `tenancy`: what the allocator is told and asked.
 
+pub(crate) mod comeback;
 mod doze;
 pub(crate) mod end;
 pub(crate) mod link;

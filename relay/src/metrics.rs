@@ -356,7 +356,7 @@ pub(crate) fn label(ending: &Ending) -> String {
     match ending {
         Ending::Closed { code, .. } | Ending::ClosedHere { code, .. } => format!("{code:?}"),
         Ending::Handshake { alert, .. } => format!("tls_alert_{alert}"),
-        Ending::Lost(_) => "lost".to_owned(),
+        Ending::Lost(_) | Ending::Forgotten | Ending::Refused => "lost".to_owned(),
         Ending::Ours => "ours".to_owned(),
     }
 }

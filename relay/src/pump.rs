@@ -137,7 +137,7 @@ async fn turned(tide: &mut Option<watch::Receiver<Tide>>, told_to_go: bool) -> T
     };
     let news = |tide: &Tide| match tide {
         Tide::Running => false,
-        Tide::Draining { .. } => !told_to_go,
+        Tide::Draining(_) => !told_to_go,
         Tide::Stopping => true,
     };
     let turned = tide.wait_for(news).await.map(|tide| tide.clone());

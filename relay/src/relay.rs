@@ -34,7 +34,13 @@ use crate::{
     clock::Clock,
     config::{Config, ConfigError},
     connection::Context,
-    core::{end::Tide, links::Links, router::Router, tenancy::Tenancy},
+    core::{
+        comeback::Comeback,
+        end::{Exodus, Tide},
+        links::Links,
+        router::Router,
+        tenancy::Tenancy,
+    },
     fill,
     lease::Keeper,
     metrics::Metrics,
@@ -109,6 +115,8 @@ pub struct Relay {
     credentials: Arc<LiveCredentials>,
     metrics: Arc<Metrics>,
     others: Arc<Mutex<Vec<RelayAddress>>>,
+    clock: Clock,
+    comeback: Comeback,
     drain: Duration,
     tide: watch::Sender<Tide>,
     draining: watch::Sender<bool>,
@@ -181,11 +189,7 @@ impl Relay {
             self.given_up.wait_for(|given_up| *given_up),
         )
         .await;
-        let successors = self.others.lock().clone();
-        self.tide.send_replace(Tide::Draining {
-            within: self.drain,
-            successors,
-        });
+        self.tide.send_replace(Tide::Draining(self.exodus()));
         let _ = timeout(self.drain, self.sessions_gone()).await;
         self.tide.send_replace(Tide::Stopping);
         self.port
@@ -204,6 +208,13 @@ impl Relay {
         let closed = tokio::task::spawn_blocking(move || store.close()).await;
         tracing::info!(relay = %self.name, "stopped");
         closed.unwrap_or(Ok(()))
+    }
+
+    fn exodus(&self) -> Exodus {
+        let successors = self.others.lock().clone();
+        let sessions = usize::try_from(self.metrics.sessions.get()).unwrap_or(0);
+        let crowd = (sessions, self.comeback);
+        Exodus::begin(self.clock.time(), self.drain, crowd, successors)
     }
 
     async fn sessions_gone(&self) {
@@ -322,6 +333,8 @@ impl Parts {
             credentials: self.credentials,
             metrics: self.metrics,
             others,
+            clock: self.clock,
+            comeback: context.comeback,
             drain: config.limits.drain,
             tide,
             draining,
@@ -371,6 +384,9 @@ impl Parts {
             credentials: self.credentials.clone(),
             handshake_time: self.gate.timeout(),
             manners: Arc::new(config.sessions.clone()),
+            comeback: Comeback {
+                per_second: config.handshakes.rate,
+            },
             server: ServerConfig {
                 relay: self.name.clone(),
                 boot: self.boot,

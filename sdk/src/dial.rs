@@ -71,7 +71,8 @@ impl Dialler {
         })
     }
 
-    /// Dials a relay and says hello. Dropping the future gives up.
+    /// Dials a relay, says hello, and waits for what it answers, so that a connection that stands need
+    /// not be left before. Dropping the future gives up.
     pub(crate) fn dial(
         &mut self,
         stop: &Stop,
@@ -162,7 +163,7 @@ impl Attempt {
             Err(connecting) => {
                 let connection = self.complete(connecting).await?;
                 self.expect(&connection, |identity| identity == relay)?;
-                timeout(self.patience, self.greet(connection, hello)).await
+                timeout(self.patience, self.open(connection, hello)).await
             }
         };
         reached.map_err(|_| self.no_answer())?
@@ -177,7 +178,7 @@ impl Attempt {
         accepted: ZeroRttAccepted,
         hello: Bytes,
     ) -> Result<Wire, Failure> {
-        let early = self.greet(connection.clone(), hello.clone()).await?;
+        let mut early = self.greet(connection.clone(), hello.clone()).await?;
         let accepted = accepted.await;
         if let Some(reason) = connection.close_reason() {
             return Err(handshake_failure(&self.who, reason));
@@ -185,10 +186,23 @@ impl Attempt {
         self.expect(&connection, |identity| {
             matches!(identity, Identity::Relay(_))
         })?;
-        match accepted {
-            true => Ok(early),
-            false => self.greet(connection, hello).await,
+        if !accepted {
+            return self.open(connection, hello).await;
         }
+        self.hear(&mut early).await?;
+        Ok(early)
+    }
+
+    /// Greets, and waits for the answer.
+    async fn open(&self, connection: Connection, hello: Bytes) -> Result<Wire, Failure> {
+        let mut wire = self.greet(connection, hello).await?;
+        self.hear(&mut wire).await?;
+        Ok(wire)
+    }
+
+    async fn hear(&self, wire: &mut Wire) -> Result<(), Failure> {
+        let heard = wire.listen().await;
+        heard.map_err(|ending| Failure::from_ending(&self.who, &ending))
     }
 
     async fn greet(&self, connection: Connection, hello: Bytes) -> Result<Wire, Failure> {

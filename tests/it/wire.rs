@@ -82,6 +82,7 @@ async fn frames_out_of_place_end_the_session() {
         bulk_window: 1,
         max_body: 1,
         time_ms: 0,
+        redial_ms: 0,
     };
     assert_eq!(
         after(&net, frame::encode(&welcome)).await,

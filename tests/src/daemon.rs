@@ -262,10 +262,12 @@ fn write(config: &Config) -> PathBuf {
         .iter()
         .map(|a| format!("\"{a}\""))
         .collect();
+    let tickets = config.tickets.as_ref();
+    let tickets = tickets.map_or_else(String::new, |path| format!("tickets = {path:?}\n"));
     let text = format!(
-        "listen = \"{}\"\nadmin = \"127.0.0.1:0\"\ndata = {:?}\nallocators = [{}]\n\n\
+        "listen = \"{}\"\nadmin = \"127.0.0.1:0\"\ndata = {:?}\nallocators = [{}]\n{tickets}\n\
          [limits]\nping_grace = \"{}ms\"\ndrain = \"{}ms\"\nmax_messages = {}\nmax_bytes = {}\n\
-         max_disk_fill = {:?}\n\n[store]\ncompact_above = {}\ncompact_factor = {}\n\n{}",
+         max_disk_fill = {:?}\n\n[handshakes]\nrate = {}\nburst = {}\n\n[store]\ncompact_above = {}\ncompact_factor = {}\n\n{}",
         config.listen,
         config.data,
         addresses.join(", "),
@@ -274,6 +276,8 @@ fn write(config: &Config) -> PathBuf {
         config.limits.max_messages,
         config.limits.max_bytes,
         config.limits.max_disk_fill,
+        config.handshakes.rate,
+        config.handshakes.burst,
         config.store.compact_above,
         config.store.compact_factor,
         credentials(&config.credentials),

@@ -1,7 +1,7 @@
 //! Why a connection ended, in words a log or an app can use.
 
 use holdfast_protocol::close::{CloseCode, Fault, Violation};
-use quinn::{ConnectionError, VarInt};
+use quinn::{ConnectionError, TransportErrorCode, VarInt};
 
 /// The TLS alerts (RFC 8446, section 6) arrive as transport error codes from here on (RFC 9001,
 /// section 4.8).
@@ -26,9 +26,15 @@ pub enum Ending {
         /// The alert in words.
         reason: String,
     },
-    /// The other side fell silent, or was restarted and knows the connection no more.
+    /// The other side fell silent.
     #[error("lost: {0}")]
     Lost(String),
+    /// The other side was restarted, and knows the connection no more (RFC 9000, section 10.3).
+    #[error("forgotten: the other side was restarted")]
+    Forgotten,
+    /// The other side begins no handshake now: too many others do (RFC 9000, section 20.1).
+    #[error("refused: the other side has no room now")]
+    Refused,
     /// We closed it, and said why.
     #[error("closed by this side: {code}{}{reason}", if reason.is_empty() { "" } else { ", " })]
     ClosedHere {
@@ -48,7 +54,24 @@ impl Ending {
         match self {
             Self::Closed { code, .. } => matches!(code.fault(), Fault::Yours) && !is_of_time(*code),
             Self::Handshake { .. } => true,
-            Self::Lost(_) | Self::ClosedHere { .. } | Self::Ours => false,
+            Self::Lost(_)
+            | Self::Forgotten
+            | Self::Refused
+            | Self::ClosedHere { .. }
+            | Self::Ours => false,
+        }
+    }
+
+    /// Whether what has happened to this connection has happened to all others of the other side, too,
+    /// so that everybody would come back at once.
+    pub fn is_everybodys(&self) -> bool {
+        match self {
+            Self::Forgotten | Self::Refused => true,
+            Self::Closed { code, .. } => matches!(
+                code,
+                CloseCode::GoingAway | CloseCode::Overloaded | CloseCode::InternalError
+            ),
+            _ => false,
         }
     }
 }
@@ -69,6 +92,11 @@ impl From<ConnectionError> for Ending {
                 code: CloseCode::from(close.error_code.into_inner()),
                 reason: String::from_utf8_lossy(&close.reason).into_owned(),
             },
+            ConnectionError::ConnectionClosed(close)
+                if close.error_code == TransportErrorCode::CONNECTION_REFUSED =>
+            {
+                Self::Refused
+            }
             ConnectionError::ConnectionClosed(close) => {
                 transport(u64::from(close.error_code), close.to_string())
             }
@@ -76,6 +104,7 @@ impl From<ConnectionError> for Ending {
                 transport(u64::from(error.code), error.to_string())
             }
             ConnectionError::LocallyClosed => Self::Ours,
+            ConnectionError::Reset => Self::Forgotten,
             other => Self::Lost(other.to_string()),
         }
     }

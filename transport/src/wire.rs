@@ -46,6 +46,8 @@ pub struct Wire {
     control_out: Outgoing,
     bulk_in: BulkReader,
     bulk_out: BulkWriter,
+    /// What has come of the control stream, and was not handed out.
+    heard: Option<Bytes>,
 }
 
 impl Wire {
@@ -83,6 +85,7 @@ impl Wire {
             control_out: Outgoing::new(send),
             bulk_in: BulkReader::new(max_bulk),
             bulk_out: BulkWriter::default(),
+            heard: None,
         }
     }
 
@@ -114,18 +117,29 @@ impl Wire {
         self.control_out.bytes + self.bulk_out.bytes
     }
 
+    /// Waits until the other side has said something on the control stream, which
+    /// [`next`](Self::next) then hands out. Cancel safe.
+    ///
+    /// # Errors
+    /// The [`Ending`] of the connection, or of its control stream.
+    pub async fn listen(&mut self) -> Result<(), Ending> {
+        if self.heard.is_none() {
+            self.heard = Some(read(&mut self.control_in).await?);
+        }
+        Ok(())
+    }
+
     /// Waits for what comes next, and writes meanwhile. Cancel safe.
     ///
     /// # Errors
     /// The [`Ending`] of the connection, or of its control stream.
     pub async fn next(&mut self) -> Result<Incoming, Ending> {
+        if let Some(heard) = self.heard.take() {
+            return Ok(Incoming::Control(heard));
+        }
         loop {
             tokio::select! {
-                chunk = self.control_in.read_chunk(READ_SIZE, true) => return match chunk {
-                    Ok(Some(chunk)) => Ok(Incoming::Control(chunk.bytes)),
-                    Ok(None) => Err(Ending::Lost("the control stream was finished".to_owned())),
-                    Err(error) => Err(read_ending(error)),
-                },
+                read = read(&mut self.control_in) => return read.map(Incoming::Control),
                 datagram = self.connection.read_datagram() => {
                     return Ok(Incoming::Datagram(datagram?));
                 }
@@ -333,6 +347,15 @@ impl BulkWriter {
             self.current = None;
         }
         Ok(())
+    }
+}
+
+/// What comes next of the control stream. Cancel safe.
+async fn read(control: &mut RecvStream) -> Result<Bytes, Ending> {
+    match control.read_chunk(READ_SIZE, true).await {
+        Ok(Some(chunk)) => Ok(chunk.bytes),
+        Ok(None) => Err(Ending::Lost("the control stream was finished".to_owned())),
+        Err(error) => Err(read_ending(error)),
     }
 }
 

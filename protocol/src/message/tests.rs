@@ -44,8 +44,9 @@ fn welcome() {
         bulk_window: 8,
         max_body: 1024 * 1024,
         time_ms: ACCEPTED_MS,
+        redial_ms: 10_000,
     };
-    golden(&welcome, "", "02100272310780020880804080d0eab6b733");
+    golden(&welcome, "", "02120272310780020880804080d0eab6b733904e");
 }
 
 #[test]
@@ -150,17 +151,19 @@ fn go_away() {
             "[2001:db8::2]:4433".parse().unwrap(),
         ],
     };
-    for (successors, hex) in [
+    for (spread_ms, successors, hex) in [
         (
+            8_000,
             vec![r2],
-            "0822b0ea01010272320200c0000202d1220120010db8000000000000000000000002d122",
+            "0824b0ea01c03e010272320200c0000202d1220120010db8000000000000000000000002d122",
         ),
-        (Vec::new(), "0804b0ea0100"),
+        (0, Vec::new(), "0805b0ea010000"),
     ] {
         let within_ms = 30_000;
         golden(
             &GoAway {
                 within_ms,
+                spread_ms,
                 successors,
             },
             "",

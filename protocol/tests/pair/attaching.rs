@@ -41,6 +41,7 @@ fn a_hello_is_answered_with_a_welcome() {
             bulk_window: 8,
             max_body: 1024 * 1024,
             time_ms: 0,
+            redial_ms: 10_000,
         };
         assert_eq!(
             pair.at_device.seen().next(),
@@ -74,7 +75,7 @@ fn streams_may_overtake_the_welcome() {
     for seed in SEEDS {
         let mut pair = Pair::new(seed);
         pair.on_hello = |relay| {
-            relay.welcome(0);
+            relay.welcome(0, secs(10));
             for position in 1..=4 {
                 relay.deliver(Lane::Bulk, &deliver(position), body(Lane::Bulk, position));
             }
@@ -123,14 +124,16 @@ fn a_relay_that_stops_names_its_successors_and_serves_until_it_goes() {
         name: "r2".parse().unwrap(),
         addresses: vec!["192.0.2.2:4433".parse().unwrap()],
     }];
-    pair.relay.go_away(secs(30), successors.clone());
+    let go_away = GoAway {
+        within_ms: 30_000,
+        spread_ms: 8_000,
+        successors,
+    };
+    pair.relay.go_away(&go_away);
     pair.relay
         .deliver(Lane::Message, &deliver(1), body(Lane::Message, 1));
     pair.run(secs(1));
-    let going = Event::GoAway(GoAway {
-        within_ms: 30_000,
-        successors,
-    });
+    let going = Event::GoAway(go_away);
     assert!(pair.at_device.seen().any(|event| *event == going));
     assert_eq!(pair.delivered(Lane::Message), [1]);
 }

@@ -82,6 +82,7 @@ fn welcome() -> Bytes {
         bulk_window: 8,
         max_body: 1024,
         time_ms: 0,
+        redial_ms: 0,
     })
 }
 

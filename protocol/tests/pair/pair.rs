@@ -97,7 +97,7 @@ impl Pair {
             down: Link::new(2 * seed + 1),
             at_device: Log::new(),
             at_relay: Log::new(),
-            on_hello: |relay| relay.welcome(0),
+            on_hello: |relay| relay.welcome(0, Duration::from_secs(10)),
             last_ping: None,
             pings_sent: Vec::new(),
         }

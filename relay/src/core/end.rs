@@ -8,9 +8,15 @@ use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use holdfast_protocol::{
-    close::Violation, frame::Encoded, id::Lane, message::RelayAddress, time::Time,
+    close::Violation,
+    frame::Encoded,
+    heartbeat::millis,
+    id::Lane,
+    message::{GoAway, RelayAddress},
+    time::Time,
 };
 
+use super::comeback::Comeback;
 use crate::{bell::Bell, mail::desk::Moment};
 
 /// What is to leave.
@@ -47,6 +53,47 @@ impl Outgoing {
     }
 }
 
+/// How devices are to leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Exodus {
+    /// When those that are left are closed.
+    pub(crate) until: Time,
+    /// Over how long they set out.
+    pub(crate) spread: Duration,
+    /// Where to.
+    pub(crate) successors: Vec<RelayAddress>,
+}
+
+impl Exodus {
+    /// So many devices are to be gone within a time.
+    pub(crate) fn begin(
+        now: Time,
+        within: Duration,
+        (devices, comeback): (usize, Comeback),
+        successors: Vec<RelayAddress>,
+    ) -> Self {
+        Self {
+            until: now + within,
+            spread: comeback.spread(devices, successors.len(), within),
+            successors,
+        }
+    }
+
+    /// What one of them is told, now: one after the other is sent to each of the successors first, as
+    /// `number` says.
+    pub(crate) fn tell(mut self, now: Time, number: u64) -> GoAway {
+        let within = self.until.since(now);
+        if let Some(first) = number.checked_rem(self.successors.len() as u64) {
+            self.successors.rotate_left(first as usize);
+        }
+        GoAway {
+            within_ms: millis(within),
+            spread_ms: millis(self.spread.min(within)),
+            successors: self.successors,
+        }
+    }
+}
+
 /// Whether the relay goes on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Tide {
@@ -54,12 +101,7 @@ pub(crate) enum Tide {
     #[default]
     Running,
     /// It is stopping: devices are to go elsewhere.
-    Draining {
-        /// How long they have.
-        within: Duration,
-        /// Where to.
-        successors: Vec<RelayAddress>,
-    },
+    Draining(Exodus),
     /// It stops now.
     Stopping,
 }

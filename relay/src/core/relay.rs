@@ -23,9 +23,11 @@ use holdfast_protocol::{
     server::ServerConfig,
     time::Time,
 };
+use holdfast_transport::gate::HandshakeLimits;
 
 use super::{
-    end::{End, Outgoing, Tide},
+    comeback::Comeback,
+    end::{End, Exodus, Outgoing, Tide},
     link::{edge::Edge, home::Home},
     links::Links,
     manners::Manners,
@@ -35,6 +37,7 @@ use super::{
 };
 use crate::{
     mail::{desk::Moment, policy::Rules},
+    metrics::Metrics,
     store::{StoreError, rows::RowStore},
 };
 
@@ -57,6 +60,9 @@ pub struct Settings {
     pub ping_grace: Duration,
     /// What a session may take.
     pub manners: Manners,
+    /// Handshakes that begin each second; 0 for no limit. Who connects is the caller's to decide; the
+    /// devices are told how long all of them need.
+    pub handshake_rate: u64,
     /// For the pauses between dials.
     pub seed: u64,
 }
@@ -71,6 +77,7 @@ impl Settings {
             rules: Rules::default(),
             ping_grace: Deadline::DEFAULT_GRACE,
             manners: Manners::default(),
+            handshake_rate: HandshakeLimits::default().rate,
             seed: 0,
         }
     }
@@ -124,6 +131,8 @@ pub struct Relay {
     is_ready: Arc<AtomicBool>,
     server: ServerConfig,
     manners: Manners,
+    comeback: Comeback,
+    metrics: Arc<Metrics>,
     router: Router,
     links: Links,
     tenancy: Tenancy,
@@ -159,11 +168,12 @@ impl Relay {
             ping_grace: settings.ping_grace,
         };
         let (number, links) = (boot.number, Links::new(settings.seed));
+        let metrics = Arc::<Metrics>::default();
         let router = Router::new(
             (settings.name, boot),
             settings.rules,
             Arc::new(store),
-            Arc::default(),
+            metrics.clone(),
             links.clone(),
         );
         Ok(Self {
@@ -171,6 +181,10 @@ impl Relay {
             is_ready,
             server,
             manners: settings.manners,
+            comeback: Comeback {
+                per_second: settings.handshake_rate,
+            },
+            metrics,
             router,
             links,
             tenancy: Tenancy::new(number, settings.addresses, settings.capacity),
@@ -215,7 +229,8 @@ impl Relay {
             }
         };
         let (router, config) = (self.router.clone(), self.server.clone());
-        let mut session = Session::new(router, config, sender.clone(), &self.manners, now);
+        let bounds = (&self.manners, self.comeback);
+        let mut session = Session::new(router, config, sender.clone(), bounds, now);
         session.turn(now, self.tide.clone());
         Ok(self.connect(Box::new(session), Some(sender)))
     }
@@ -242,8 +257,8 @@ impl Relay {
 
     /// A connection is gone.
     pub fn ended(&mut self, now: Moment, conn: Conn) {
-        if let Some(mut connection) = self.connections.remove(&conn) {
-            connection.end.leave(now);
+        if let Some(connection) = self.connections.remove(&conn) {
+            self.see_off(now, connection);
         }
     }
 
@@ -287,18 +302,17 @@ impl Relay {
     /// Asks every device to go elsewhere, and the allocator to send no more.
     pub fn drain(&mut self, now: Moment, within: Duration) {
         self.tenancy.drain();
-        self.tide = Tide::Draining {
-            within,
-            successors: self.others.clone(),
-        };
+        let crowd = (self.session_count(), self.comeback);
+        let exodus = Exodus::begin(now.time, within, crowd, self.others.clone());
+        self.tide = Tide::Draining(exodus);
         self.turn(now, &self.tide.clone());
     }
 
     /// Ends every session, and then every link.
     pub fn stop(&mut self, now: Moment) {
         self.turn(now, &Tide::Stopping);
-        for (conn, mut link) in std::mem::take(&mut self.connections) {
-            link.end.leave(now);
+        for (conn, link) in std::mem::take(&mut self.connections) {
+            self.see_off(now, link);
             let why = Violation::new(CloseCode::GoingAway, "the relay is stopping");
             self.outputs.push_back(Output::Close { conn, why });
         }
@@ -354,9 +368,23 @@ impl Relay {
 
     fn connect(&mut self, end: Box<dyn End + Send>, sender: Option<Sender>) -> Conn {
         self.last_conn += 1;
+        if sender.is_some() {
+            self.metrics.sessions.inc();
+        }
         let (conn, connection) = (Conn(self.last_conn), Connection { end, sender });
         self.connections.insert(conn, connection);
         conn
+    }
+
+    fn see_off(&mut self, now: Moment, mut connection: Connection) {
+        connection.end.leave(now);
+        if connection.sender.is_some() {
+            self.metrics.sessions.dec();
+        }
+    }
+
+    fn session_count(&self) -> usize {
+        usize::try_from(self.metrics.sessions.get()).unwrap_or(0)
     }
 
     fn all(&self) -> Vec<Conn> {
@@ -429,9 +457,7 @@ impl Relay {
 
     fn ask(&mut self, now: Moment) {
         self.tenancy.want(self.router.take_asks());
-        let sessions = self.connections.values();
-        let sessions = sessions.filter(|connection| connection.sender.is_some());
-        let sessions = u32::try_from(sessions.count()).unwrap_or(u32::MAX);
+        let sessions = u32::try_from(self.session_count()).unwrap_or(u32::MAX);
         while let Some(question) = self.tenancy.poll(now.time, sessions) {
             self.outputs.push_back(match question {
                 Question::Lease(lease) => Output::Lease(lease),

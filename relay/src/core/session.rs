@@ -1,21 +1,22 @@
 //! The relay's side of a session: the protocol's half of it, and what its device asks of the
 //! router.
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use holdfast_protocol::{
     close::{CloseCode, Violation},
     id::{Lane, MessageId, Sender},
-    message::{Ack, Allow, Hello, Outcome, Receipt, RelayAddress, Submit},
+    message::{Ack, Allow, Hello, Outcome, Receipt, Submit},
     pace::{Bucket, Rate},
     server::{Action, Event, Server, ServerConfig},
     time::Time,
 };
 
 use super::{
+    comeback::Comeback,
     doze::Doze,
-    end::{End, Outgoing, Tide},
+    end::{End, Exodus, Outgoing, Tide},
     manners::Manners,
     reading::Reading,
     request::{Attachment, Request},
@@ -64,12 +65,13 @@ pub(crate) struct Session {
     throttle: Throttle<Sent>,
     seat: Seat,
     /// Set once the device is to go elsewhere.
-    going: Option<(Duration, Vec<RelayAddress>)>,
+    going: Option<Exodus>,
     /// Datagrams that are looked at.
     datagrams: Bucket,
     /// Datagrams that are dropped.
     excess: Bucket,
     reading: Reading,
+    comeback: Comeback,
     metrics: Arc<Metrics>,
 }
 
@@ -79,7 +81,7 @@ impl Session {
         router: Router,
         config: ServerConfig,
         sender: Sender,
-        manners: &Manners,
+        (manners, comeback): (&Manners, Comeback),
         now: Moment,
     ) -> Self {
         let server = Server::new(config, now.time);
@@ -91,6 +93,7 @@ impl Session {
         let outlet = Outlet::new();
         Self {
             metrics: router.metrics(),
+            comeback,
             seat: router.turns().seat(outlet.bell()),
             throttle: Throttle::new(manners.rates(&sender)),
             datagrams: Bucket::new(datagrams),
@@ -205,18 +208,18 @@ impl Session {
             self.attachment = Some(attachment.clone());
             self.router.request(now, Request::Attach(attachment))?;
         }
-        self.server.welcome(now.wall_ms);
-        self.go_away();
+        let devices = usize::try_from(self.metrics.sessions.get()).unwrap_or(0);
+        let redial = self.comeback.span(devices);
+        self.server.welcome(now.wall_ms, redial);
+        self.go_away(now);
         Ok(())
     }
 
     /// Asks the device to go, if it is to: now, or once it is welcome.
-    fn go_away(&mut self) {
-        if let Some((within, successors)) = &self.going
-            && self.server.is_attached()
-        {
-            self.server.go_away(*within, successors.clone());
-            self.going = None;
+    fn go_away(&mut self, now: Moment) {
+        if let Some(exodus) = self.going.take_if(|_| self.server.is_attached()) {
+            let number = self.attachment.as_ref().map_or(0, |a| a.session.id);
+            self.server.go_away(&exodus.tell(now.time, number));
         }
     }
 
@@ -380,9 +383,9 @@ impl End for Session {
     fn turn(&mut self, now: Moment, tide: Tide) {
         match tide {
             Tide::Running => {}
-            Tide::Draining { within, successors } => {
-                self.going = Some((within, successors));
-                self.go_away();
+            Tide::Draining(exodus) => {
+                self.going = Some(exodus);
+                self.go_away(now);
             }
             Tide::Stopping => {
                 let what = "the relay is stopping";

@@ -27,9 +27,19 @@ impl Backoff {
 
     /// The next wait.
     pub(crate) fn next(&mut self) -> Duration {
-        let ceiling = self.ceiling();
+        self.next_of(Duration::ZERO)
+    }
+
+    /// The next wait, of a crowd that needs at least so long to get through.
+    pub(crate) fn next_of(&mut self, crowd: Duration) -> Duration {
+        let ceiling = self.ceiling().max(crowd);
         self.rounds = self.rounds.saturating_add(1);
-        self.random.random_range(Duration::ZERO..=ceiling)
+        self.within(ceiling)
+    }
+
+    /// A moment at random within a span, evenly distributed.
+    pub(crate) fn within(&mut self, span: Duration) -> Duration {
+        self.random.random_range(Duration::ZERO..=span)
     }
 
     /// The wait after a refusal that only a person can lift: at least half the cap, so that nobody
@@ -88,6 +98,20 @@ mod tests {
         for quarter in [low, high] {
             assert!((200..300).contains(&quarter), "{quarter} of 1000");
         }
+    }
+
+    #[test]
+    fn a_crowd_waits_for_as_long_as_it_needs_and_longer_when_it_must() {
+        let crowd = Duration::from_secs(10);
+        let longest = |rounds: u32| {
+            let waits = (0..1000).map(|seed| {
+                let mut backoff = backoff(seed);
+                backoff.rounds = rounds;
+                backoff.next_of(crowd).as_secs()
+            });
+            waits.max().unwrap()
+        };
+        assert_eq!([0, 4, 5].map(longest), [9, 9, 15]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The client's course: between a session, the search for one, and the end. While a session serves,
-//! a [rival](super::rival) may be dialled beside it, and take its place.
+//! a [rival](super::rival) may be dialled beside it, and take its place; so it does when the relay is
+//! stopping.
 //!
 //! ```text
 //!              welcome                closed, failed
@@ -17,7 +18,7 @@ use holdfast_protocol::{
     client::{Action, ClientConfig, Event},
     close::CloseCode,
     id::Name,
-    message::{RelayAddress, Welcome},
+    message::{GoAway, RelayAddress, Welcome},
     time::Time,
 };
 use holdfast_transport::Ending;
@@ -39,6 +40,7 @@ use super::{
 };
 use crate::{State, config::Retry};
 
+mod leaving;
 mod moving;
 
 /// How long an end waits until what was written has arrived.
@@ -91,6 +93,8 @@ enum Phase {
         stop: Stop,
         session: Session,
         rival: Rival,
+        /// The relay is stopping, and has asked the device to go.
+        leaving: Option<GoAway>,
     },
     /// What was written is to arrive before the connection is closed. Closing a QUIC connection
     /// throws away what is under way, so a ping is sent after it, and its answer awaited.
@@ -110,6 +114,23 @@ enum Phase {
         session: Option<Session>,
     },
     Stopped,
+}
+
+/// How a session was lost.
+struct Loss<'a> {
+    relay: Name,
+    /// How old it was.
+    age: Duration,
+    ending: &'a Ending,
+    /// The device was about to go.
+    leaving: Option<GoAway>,
+}
+
+impl Loss<'_> {
+    fn is_superseded(&self) -> bool {
+        let code = CloseCode::Superseded;
+        matches!(self.ending, Ending::Closed { code: found, .. } if *found == code)
+    }
 }
 
 /// What comes after a session that was left.
@@ -300,9 +321,9 @@ impl Engine {
                 Phase::Greeting { stop, session }
             }
             Phase::Serving {
-                stop,
                 session: former,
-                rival: Rival::Dialling(mut session),
+                rival: Rival::Dialling { stop, mut session },
+                ..
             } => {
                 self.retire(&former);
                 session.set_background(self.surroundings.is_background(), now);
@@ -315,13 +336,13 @@ impl Engine {
     }
 
     fn dial_failed(&mut self, now: Time, failure: Failure) {
-        match &mut self.phase {
-            Phase::Dialling { .. } | Phase::Asking => self.failed(now, failure),
-            // Its pings tell when the session is lost; until then there may be another rival.
-            Phase::Serving { rival, .. } => {
-                *rival = Rival::None;
-                rival.doubt(now, self.round_trip);
+        match &self.phase {
+            Phase::Dialling { .. } => self.failed(now, failure),
+            Phase::Asking => {
+                self.search.unanswered(failure);
+                self.seek(now);
             }
+            Phase::Serving { .. } => self.rival_failed(failure, now),
             _ => {}
         }
     }
@@ -348,7 +369,8 @@ impl Engine {
             return self.mistaken(&stop, session, &welcome.relay, now);
         }
         let relay = stop.relay.clone();
-        self.search.attached(&relay);
+        let redial = Duration::from_millis(welcome.redial_ms.into());
+        self.search.attached(&relay, redial);
         let time_ms = welcome.time_ms;
         self.desk.begin_session(now, time_ms, &mut self.outputs);
         self.outputs.push_back(Output::Welcomed(welcome));
@@ -358,6 +380,7 @@ impl Engine {
             stop,
             session,
             rival: Rival::None,
+            leaving: None,
         };
     }
 
@@ -382,9 +405,16 @@ impl Engine {
                 stop,
                 session,
                 rival,
+                leaving,
             } => {
                 self.retire(&session);
-                self.lost(stop, &session, rival, ending, now);
+                let loss = Loss {
+                    relay: stop.relay,
+                    age: session.age(now),
+                    ending,
+                    leaving,
+                };
+                self.lost(loss, rival, now);
             }
             Phase::Leaving { then, .. } => self.proceed(then, now),
             Phase::Closing { state, .. } => {
@@ -395,25 +425,21 @@ impl Engine {
         }
     }
 
-    fn lost(&mut self, stop: Stop, session: &Session, rival: Rival, ending: &Ending, now: Time) {
-        let superseded = matches!(
-            ending,
-            Ending::Closed {
-                code: CloseCode::Superseded,
-                ..
-            }
-        );
+    fn lost(&mut self, loss: Loss<'_>, rival: Rival, now: Time) {
         match rival {
-            Rival::Dialling(rival) => {
-                let session = *rival;
+            Rival::Dialling { stop, session } => {
+                let session = *session;
                 self.phase = Phase::Dialling { stop, session };
             }
-            rival if superseded && rival.may_have_won(now) => {
+            rival if loss.is_superseded() && rival.may_have_won(now) => {
                 self.search.hurry();
                 self.seek(now);
             }
             _ => {
-                let done = self.search.lost(&stop.relay, ending, session.age(now));
+                let successors = loss.leaving.as_ref().map(|it| &it.successors[..]);
+                let done = self
+                    .search
+                    .lost(&loss.relay, successors, (loss.ending, loss.age));
                 self.seek_unless(done, now);
             }
         }
@@ -463,19 +489,12 @@ impl Engine {
         }
     }
 
-    fn sent_away(&mut self, successors: &[RelayAddress], now: Time) {
-        if let Some(session) = self.end_session() {
-            self.search.sent_away(successors, session.age(now));
-            self.leave(session, Next::Search, now);
-        }
-    }
-
     /// Leaves what the phase was about, and hands back its session, if it is attached.
     fn end_session(&mut self) -> Option<Session> {
         match mem::replace(&mut self.phase, Phase::Parked) {
             Phase::Serving { session, rival, .. } => {
                 self.retire(&session);
-                if let Rival::Dialling(_) = rival {
+                if rival.is_dialling() {
                     self.outputs.push_back(Output::Abandon);
                 }
                 return Some(session);
@@ -558,7 +577,7 @@ impl Engine {
             Phase::Leaving { until, .. } if now >= *until => self.depart(now),
             Phase::Serving { .. } if self.surroundings.is_offline() => {}
             Phase::Serving { rival, .. } if rival.due().is_some_and(|due| now >= due) => {
-                self.dial_rival(now);
+                self.rival_due(now);
             }
             _ => self.with_session(|session| session.handle_timeout(now)),
         }
@@ -608,7 +627,7 @@ impl Engine {
                     self.observed(*observation, now);
                 }
                 if let Some(go_away) = self.desk.hear(event, &mut self.outputs) {
-                    self.sent_away(&go_away.successors, now);
+                    self.sent_away(go_away, now);
                 }
             }
             (Phase::Leaving { pinged: true, .. }, Event::Observed(_)) => self.depart(now),

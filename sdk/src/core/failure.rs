@@ -10,6 +10,8 @@ use holdfast_transport::Ending;
 pub enum Failure {
     /// Nobody answered, or not in a way that says that another attempt would fail, too.
     Unreachable(String),
+    /// Whoever answered has no room now.
+    Busy(String),
     /// Whoever answered is not whom we look for.
     Untrusted(String),
     /// We were turned away for a reason that only a person can lift.
@@ -21,7 +23,10 @@ pub enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Unreachable(why) | Self::Untrusted(why) | Self::Refused(why) => why,
+            Self::Unreachable(why)
+            | Self::Busy(why)
+            | Self::Untrusted(why)
+            | Self::Refused(why) => why,
             Self::Superseded => "a newer session of the same device has taken its place",
         })
     }
@@ -29,12 +34,17 @@ impl fmt::Display for Failure {
 
 impl Failure {
     /// What the end of a connection with `who` means.
-    pub(crate) fn from_ending(who: &dyn fmt::Display, ending: &Ending) -> Self {
+    pub fn from_ending(who: &dyn fmt::Display, ending: &Ending) -> Self {
         match ending {
             Ending::Closed {
                 code: CloseCode::Superseded,
                 ..
             } => Self::Superseded,
+            Ending::Refused
+            | Ending::Closed {
+                code: CloseCode::Overloaded,
+                ..
+            } => Self::Busy(format!("{who}: {ending}")),
             ending if ending.is_our_fault() => {
                 Self::Refused(format!("{who}: {ending}; {}", advice(ending)))
             }
@@ -130,17 +140,18 @@ mod tests {
 
     #[test]
     fn what_a_bad_network_explains_is_no_refusal() {
-        use CloseCode::{HelloTimeout, Overloaded, PingTimeout, SlowReader, Unresponsive};
-        for code in [
-            HelloTimeout,
-            Overloaded,
-            PingTimeout,
-            SlowReader,
-            Unresponsive,
-        ] {
+        use CloseCode::{HelloTimeout, PingTimeout, SlowReader, Unresponsive};
+        for code in [HelloTimeout, PingTimeout, SlowReader, Unresponsive] {
             assert!(matches!(closed(code), Failure::Unreachable(_)), "{code}");
         }
         assert_eq!(closed(CloseCode::Superseded), Failure::Superseded);
+    }
+
+    #[test]
+    fn who_has_no_room_is_busy() {
+        assert!(matches!(closed(CloseCode::Overloaded), Failure::Busy(_)));
+        let refused = Failure::from_ending(&"relay r1", &Ending::Refused);
+        assert!(matches!(refused, Failure::Busy(_)));
     }
 
     fn refusal(failures: &[Failure]) -> Option<String> {

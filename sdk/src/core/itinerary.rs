@@ -8,6 +8,10 @@
 //!                 ^                                                                   │
 //!                 └──────────────────────────── rest <────────────────────────────────┘
 //! ```
+//!
+//! A relay that has no room at the moment is there all the same: an allocator would only name it again.
+//! So as long as one of a round is busy, the next round begins with the relays that are known, and the
+//! allocators are asked in every fourth only.
 
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
@@ -31,7 +35,12 @@ pub(crate) enum Step {
     Allocator(SocketAddr),
     /// Everything has failed: wait, this long at least, and start again.
     Rest { at_least: Duration },
+    /// A relay is there, but has no room now: wait with the others, and start again.
+    Queue,
 }
+
+/// Of the rounds in which a relay was busy, the one in which the allocators are asked nevertheless.
+const ASKING: u32 = 4;
 
 /// The way to the next session.
 #[derive(Debug)]
@@ -41,6 +50,8 @@ pub(crate) struct Itinerary {
     known: Vec<RelayAddress>,
     /// Where the last session was.
     last: Option<Name>,
+    /// The relay of the session, which is stopping.
+    leaving: Option<Name>,
     stops: VecDeque<Stop>,
     asking: VecDeque<SocketAddr>,
     /// Whether the known relays have had their turn in this round.
@@ -48,6 +59,10 @@ pub(crate) struct Itinerary {
     /// An allocator knew no relay, and asked to be left alone for as long.
     at_least: Duration,
     rest_first: bool,
+    /// A relay of this round is busy.
+    busy: bool,
+    /// Such rounds since the last session.
+    busy_rounds: u32,
 }
 
 impl Itinerary {
@@ -57,11 +72,14 @@ impl Itinerary {
             allocators,
             known,
             last: None,
+            leaving: None,
             stops: VecDeque::new(),
             asking: VecDeque::new(),
             known_tried: false,
             at_least: Duration::ZERO,
             rest_first: false,
+            busy: false,
+            busy_rounds: 0,
         };
         itinerary.set_out();
         itinerary
@@ -69,12 +87,19 @@ impl Itinerary {
 
     /// The next step; the one before has failed, or was [`Step::Rest`].
     pub(crate) fn next(&mut self) -> Step {
-        if std::mem::take(&mut self.rest_first) {
+        if self.take_rest() {
             let at_least = Duration::ZERO;
             return Step::Rest { at_least };
         }
         if let Some(stop) = self.stops.pop_front() {
             return Step::Relay(stop);
+        }
+        if std::mem::take(&mut self.busy) {
+            self.busy_rounds += 1;
+            if !self.busy_rounds.is_multiple_of(ASKING) {
+                self.set_out();
+                return Step::Queue;
+            }
         }
         if let Some(allocator) = self.asking.pop_front() {
             return Step::Allocator(allocator);
@@ -106,11 +131,24 @@ impl Itinerary {
     /// There is a session.
     pub(crate) fn attached(&mut self, relay: &Name) {
         self.last = Some(relay.clone());
+        self.leaving = None;
+        self.busy_rounds = 0;
+    }
+
+    /// The relay that was tried is there, and has no room now.
+    pub(crate) fn busy(&mut self) {
+        self.busy = true;
+    }
+
+    /// The next relay, whatever is to come after those that are left.
+    pub(crate) fn next_stop(&mut self) -> Option<Stop> {
+        self.stops.pop_front()
     }
 
     /// Starts anew: the relay of the last session first, then the others known, then the allocators.
     pub(crate) fn set_out(&mut self) {
         self.begin_round();
+        self.leaving = None;
         let last = self.last.as_ref();
         let mut known = self.known.clone();
         known.sort_by_key(|relay| Some(&relay.name) != last);
@@ -123,18 +161,23 @@ impl Itinerary {
         self.rest_first = true;
     }
 
+    /// Whether there was to be a rest before the next step; it is the caller's now.
+    pub(crate) fn take_rest(&mut self) -> bool {
+        std::mem::take(&mut self.rest_first)
+    }
+
     /// The relay of the session is stopping: its successors first, then the others known, then the
-    /// allocators. If it names none, the allocators first.
+    /// allocators. If it names none, the allocators first. May be said again of the same relay.
     pub(crate) fn go_away(&mut self, successors: &[RelayAddress]) {
         self.begin_round();
         if successors.is_empty() {
             return;
         }
-        let leaving = self.last.take();
+        self.leaving = self.last.take().or(self.leaving.take());
         let mut relays = successors.to_vec();
         for relay in &self.known {
             let listed = successors.iter().any(|other| other.name == relay.name);
-            if !listed && leaving.as_ref() != Some(&relay.name) {
+            if !listed && self.leaving.as_ref() != Some(&relay.name) {
                 relays.push(relay.clone());
             }
         }
@@ -147,6 +190,7 @@ impl Itinerary {
         self.asking = self.allocators.iter().copied().collect();
         self.known_tried = false;
         self.rest_first = false;
+        self.busy = false;
     }
 }
 
@@ -183,6 +227,7 @@ mod tests {
                 Step::Relay(stop) => steps.push(format!("{}:{}", stop.relay, stop.address.port())),
                 Step::Allocator(address) => steps.push(format!("ask {}", address.port())),
                 Step::Rest { .. } => return steps,
+                Step::Queue => steps.push("queue".to_owned()),
             }
         }
     }
@@ -239,8 +284,13 @@ mod tests {
         let known = vec![relay("r1", &[10]), relay("r2", &[20]), relay("r3", &[30])];
         let mut itinerary = Itinerary::new(vec![address(1)], known);
         itinerary.attached(&"r1".parse().unwrap());
-        itinerary.go_away(&[relay("r3", &[31])]);
-        assert_eq!(walk(&mut itinerary), ["r3:31", "r2:20", "ask 1"]);
+        for _ in 0..2 {
+            itinerary.go_away(&[relay("r3", &[31])]);
+            assert_eq!(walk(&mut itinerary), ["r3:31", "r2:20", "ask 1"]);
+        }
+        itinerary.set_out();
+        let anew = ["r1:10", "r2:20", "r3:30", "ask 1"];
+        assert_eq!(walk(&mut itinerary), anew, "it may be back");
     }
 
     #[test]
@@ -261,6 +311,46 @@ mod tests {
         itinerary.next();
         let at_least = Duration::ZERO;
         assert_eq!(itinerary.next(), Step::Rest { at_least }, "it holds once");
+    }
+
+    #[test]
+    fn busy_relays_are_tried_again_and_the_allocators_asked_now_and_then() {
+        let known = vec![relay("r1", &[10]), relay("r2", &[20])];
+        let mut itinerary = Itinerary::new(vec![address(1)], known);
+        let mut steps = Vec::new();
+        while steps.len() < 13 {
+            match itinerary.next() {
+                Step::Relay(stop) => {
+                    steps.push(stop.relay.to_string());
+                    // r2 cannot be reached at all.
+                    if stop.relay.as_str() == "r1" {
+                        itinerary.busy();
+                    }
+                }
+                Step::Queue => steps.push("queue".to_owned()),
+                Step::Allocator(_) => steps.push("ask".to_owned()),
+                Step::Rest { .. } => steps.push("rest".to_owned()),
+            }
+        }
+        let round = ["r1", "r2", "queue"];
+        let expected = [&round[..], &round, &round, &["r1", "r2", "ask", "rest"]].concat();
+        assert_eq!(steps, expected);
+    }
+
+    #[test]
+    fn a_busy_relay_is_followed_by_the_others() {
+        let known = vec![relay("r1", &[10]), relay("r2", &[20])];
+        let mut itinerary = Itinerary::new(vec![address(1)], known);
+        itinerary.next();
+        itinerary.busy();
+        assert!(matches!(itinerary.next(), Step::Relay(stop) if stop.relay.as_str() == "r2"));
+        itinerary.attached(&"r2".parse().unwrap());
+        itinerary.set_out();
+        assert_eq!(
+            walk(&mut itinerary),
+            ["r2:20", "r1:10", "ask 1"],
+            "forgotten"
+        );
     }
 
     #[test]

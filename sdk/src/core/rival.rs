@@ -1,13 +1,18 @@
-//! The second connection that is dialled when the first may have lost its path. QUIC moves a connection
-//! to another path and goes on, if the path works at all; but after an outage it repeats what was lost
-//! ever more seldom, and a full window keeps everything new back. So when a ping is not answered in
-//! time, another connection is dialled beside it, and whichever answers first is kept.
+//! The second connection that is dialled beside the first, which goes on serving until the second is
+//! welcomed. There are two occasions:
+//!
+//! - The first may have lost its path. QUIC moves a connection to another path and goes on, if the path
+//!   works at all; but after an outage it repeats what was lost ever more seldom, and a full window keeps
+//!   everything new back. So when a ping is not answered in time, another connection is dialled, and
+//!   whichever answers first is kept.
+//! - The relay is stopping, and has named successors. Then one of them is dialled, and the first
+//!   connection is left, however well it works.
 
 use std::time::Duration;
 
 use holdfast_protocol::time::Time;
 
-use super::session::Session;
+use super::{itinerary::Stop, session::Session};
 
 /// The shortest wait for an answer.
 const LEAST: Duration = Duration::from_millis(500);
@@ -25,10 +30,15 @@ pub(crate) enum Rival {
     /// There is none.
     #[default]
     None,
-    /// It is dialled at this time, unless a ping is answered before.
+    /// It is dialled at this time, unless the session is heard of before.
     Due(Time),
-    /// It is being dialled, to become this session.
-    Dialling(Box<Session>),
+    /// It is being dialled.
+    Dialling {
+        /// Where.
+        stop: Stop,
+        /// What it is to become.
+        session: Box<Session>,
+    },
     /// It was given up.
     GivenUp {
         /// When.
@@ -39,10 +49,22 @@ pub(crate) enum Rival {
 impl Rival {
     /// The path is in doubt, and a ping under way: how long its answer may take.
     pub(crate) fn doubt(&mut self, now: Time, round_trip: Option<Duration>) {
-        if !matches!(self, Self::Dialling(_)) {
+        if !self.is_dialling() {
             let patience = (3 * round_trip.unwrap_or(FIRST_GUESS)).max(LEAST);
             *self = Self::Due(now + patience);
         }
+    }
+
+    /// It is to be dialled at a time, or before, if it was to be before.
+    pub(crate) fn schedule(&mut self, at: Time) {
+        if !self.is_dialling() {
+            *self = Self::Due(self.due().map_or(at, |due| due.min(at)));
+        }
+    }
+
+    /// Whether it is being dialled.
+    pub(crate) fn is_dialling(&self) -> bool {
+        matches!(self, Self::Dialling { .. })
     }
 
     /// When it is to be dialled.
@@ -56,7 +78,7 @@ impl Rival {
     /// The session has been heard of. Whether the rival is to be given up.
     pub(crate) fn answered(&mut self, now: Time) -> bool {
         match self {
-            Self::Dialling(_) => {
+            Self::Dialling { .. } => {
                 *self = Self::GivenUp { at: now };
                 true
             }

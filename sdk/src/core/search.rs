@@ -1,7 +1,7 @@
 //! The search for a relay: where to next along the [itinerary](super::itinerary), how long to rest
 //! between its rounds, and what is worth telling of what went wrong.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{mem, net::SocketAddr, time::Duration};
 
 use holdfast_protocol::{allocation::Allocation, id::Name, message::RelayAddress};
 use holdfast_transport::Ending;
@@ -45,6 +45,10 @@ pub(crate) struct Search {
     attempts: u32,
     /// Sessions in a row that were lost at once.
     short_sessions: u32,
+    /// How long all devices of the last relay need to come back, as it said.
+    redial: Duration,
+    /// All of them have to: rest for a random part of that before the next step.
+    crowded: bool,
 }
 
 impl Search {
@@ -55,32 +59,51 @@ impl Search {
             failures: Failures::default(),
             attempts: 0,
             short_sessions: 0,
+            redial: Duration::ZERO,
+            crowded: false,
         }
     }
 
     /// What to do now, and what to say of it.
     pub(crate) fn next(&mut self) -> (Errand, State) {
+        if mem::take(&mut self.crowded) {
+            let retry_in = self.backoff.within(self.redial);
+            return self.wait(retry_in);
+        }
         match self.itinerary.next() {
             Step::Relay(stop) => (Errand::Dial(stop), self.count()),
             Step::Allocator(address) => (Errand::Ask(address), self.count()),
             Step::Rest { at_least } => self.rest(at_least),
+            Step::Queue => {
+                let retry_in = self.backoff.next_of(self.redial);
+                self.wait(retry_in)
+            }
         }
     }
 
-    /// There is a session.
-    pub(crate) fn attached(&mut self, relay: &Name) {
+    /// There is a session with a relay, all of whose devices need so long to come back.
+    pub(crate) fn attached(&mut self, relay: &Name, redial: Duration) {
         self.itinerary.attached(relay);
         self.failures.clear();
         self.attempts = 0;
+        self.redial = redial.min(LONGEST_REST);
     }
 
-    /// What was tried has failed.
+    /// The relay that was tried has failed.
     pub(crate) fn failed(&mut self, failure: Failure) -> Result<(), Superseded> {
         if failure == Failure::Superseded {
             return Err(Superseded);
         }
+        if let Failure::Busy(_) = failure {
+            self.itinerary.busy();
+        }
         self.note(failure);
         Ok(())
+    }
+
+    /// The allocator that was asked has failed.
+    pub(crate) fn unanswered(&mut self, failure: Failure) {
+        self.note(failure);
     }
 
     /// An allocator has answered. Returns the relays that are to be remembered.
@@ -105,16 +128,25 @@ impl Search {
         None
     }
 
-    /// The session has ended by itself.
+    /// The session has ended by itself, perhaps while the device was to go to a successor. What has
+    /// ended it for everybody brings everybody back: then there is a rest first.
     pub(crate) fn lost(
         &mut self,
         relay: &Name,
-        ending: &Ending,
-        age: Duration,
+        successors: Option<&[RelayAddress]>,
+        (ending, age): (&Ending, Duration),
     ) -> Result<(), Superseded> {
-        self.itinerary.set_out();
-        self.failed(Failure::from_ending(&format!("relay {relay}"), ending))?;
+        let failure = Failure::from_ending(&format!("relay {relay}"), ending);
+        if failure == Failure::Superseded {
+            return Err(Superseded);
+        }
+        match successors {
+            Some(successors) => self.itinerary.go_away(successors),
+            None => self.itinerary.set_out(),
+        }
+        self.note(failure);
         self.ended(age);
+        self.crowded = ending.is_everybodys() && !self.redial.is_zero();
         Ok(())
     }
 
@@ -124,8 +156,36 @@ impl Search {
         self.ended(age);
     }
 
+    /// When to set out for a successor, if all who do have so long. Relays that send away whom they
+    /// have just welcomed are not followed without a pause.
+    pub(crate) fn setting_out(&mut self, spread: Duration) -> Duration {
+        let moment = self.backoff.within(spread);
+        match self.itinerary.take_rest() {
+            true => moment.max(self.backoff.next()),
+            false => moment,
+        }
+    }
+
+    /// The next of the successors, as long as one is left.
+    pub(crate) fn successor(&mut self) -> Option<Stop> {
+        self.itinerary.next_stop()
+    }
+
+    /// None of the successors could be reached: how long to wait before all are tried again, if they
+    /// need so long to take in everybody.
+    pub(crate) fn again(&mut self, successors: &[RelayAddress], spread: Duration) -> Duration {
+        self.itinerary.go_away(successors);
+        self.backoff.next_of(spread)
+    }
+
+    /// How long to wait beside a session before a relay that has no room is dialled again.
+    pub(crate) fn queue(&mut self) -> Duration {
+        self.backoff.within(self.redial)
+    }
+
     /// The app wants a relay now: no rest, and no grudge.
     pub(crate) fn hurry(&mut self) {
+        self.crowded = false;
         self.backoff.reset();
         self.failures.clear();
         self.short_sessions = 0;
@@ -154,12 +214,17 @@ impl Search {
             }
             None => {
                 let retry_in = self.backoff.next().max(at_least);
-                let why = self.failures.last();
-                (retry_in, State::Waiting { retry_in, why })
+                return self.wait(retry_in);
             }
         };
         self.failures.clear();
         (Errand::Rest(retry_in), state)
+    }
+
+    fn wait(&mut self, retry_in: Duration) -> (Errand, State) {
+        let why = self.failures.last();
+        self.failures.clear();
+        (Errand::Rest(retry_in), State::Waiting { retry_in, why })
     }
 
     fn note(&mut self, failure: Failure) {

@@ -166,7 +166,7 @@ async fn converse(
                 Action::Bulk(frame) => wire.bulk(frame),
                 Action::Datagram(bytes) => drop(wire.datagram(bytes)),
                 Action::Event(Event::Hello(hello)) => {
-                    server.welcome(0);
+                    server.welcome(0, Duration::ZERO);
                     let session = FakeSession {
                         hello,
                         events: heard.take().unwrap(),

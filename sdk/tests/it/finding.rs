@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use holdfast::{Client, Config, Detached, PingSchedule, State};
-use holdfast_protocol::{allocation::Allocation, close::CloseCode};
+use holdfast_protocol::{allocation::Allocation, close::CloseCode, message::GoAway};
 
 use crate::{
     fake::{FakeAllocator, FakeRelay, listed, nobody},
@@ -248,7 +248,12 @@ async fn a_leaving_relay_is_left_for_its_successor() {
         .unwrap();
     let session = leaving.session().await;
     let successors = vec![successor.listed()];
-    session.order(|server| server.go_away(Duration::from_secs(5), successors));
+    let go_away = GoAway {
+        within_ms: 5_000,
+        spread_ms: 10,
+        successors,
+    };
+    session.order(move |server| server.go_away(&go_away));
     successor.session().await;
     reaches(
         &client,

@@ -262,6 +262,7 @@ fn server(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
         let mut steps: Vec<_> = hello().into_iter().map(ServerStep::Arrival).collect();
         steps.push(ServerStep::Welcome {
             time_ms: 1_767_225_600_000,
+            redial_ms: 10_000,
         });
         steps
     };

@@ -32,7 +32,7 @@ async fn a_device_of_a_killed_relay_hears_from_the_next_run_that_its_connection_
         background: false,
     }));
     // Its own timeout is 16 minutes away: only a stateless reset ends it now.
-    let reset = Ending::Lost("reset by peer".to_owned());
+    let reset = Ending::Forgotten;
     assert_eq!(phone.ending().await, reset);
     assert!(second.terminate().await);
     net.stop().await;

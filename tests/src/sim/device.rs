@@ -45,6 +45,9 @@ pub(crate) struct Device {
     pub(crate) address: SocketAddr,
     pub(crate) frozen_until: Time,
     pub(crate) conn: Option<ConnId>,
+    /// The connection that is being dialled, once the relay is there; and what came of it on streams of
+    /// their own.
+    greeting: Option<(ConnId, Vec<Bytes>)>,
     attempt: u64,
     dialling: bool,
     /// What a session begins with that is being dialled.
@@ -80,6 +83,7 @@ impl Device {
             address,
             frozen_until: Time::ZERO,
             conn: None,
+            greeting: None,
             attempt: 0,
             dialling: false,
             hello: Bytes::new(),
@@ -178,6 +182,7 @@ impl World {
         let device = &mut self.devices[d];
         device.engine = None;
         device.conn = None;
+        device.greeting = None;
         device.dialling = false;
         device.asked = None;
         device.attached = None;
@@ -263,7 +268,7 @@ impl World {
                 self.devices[d].asked = Some(number);
             }
             Output::Abandon => {
-                self.devices[d].dialling = false;
+                self.hang_up_dial(d);
                 self.devices[d].asked = None;
             }
             Output::Bulk(frame) => {
@@ -299,13 +304,25 @@ impl World {
 
     fn leave_relay(&mut self, d: usize, why: Violation) {
         if let Some(conn) = self.devices[d].conn.take() {
-            let ending = Ending::Closed {
-                code: why.code,
-                reason: why.what,
-            };
-            let (network, schedule) = (&mut self.network, &mut self.schedule);
-            network.close(conn, END, ending, schedule, &mut self.dice);
+            self.close_connection(conn, why);
         }
+    }
+
+    /// Gives up what is being dialled.
+    fn hang_up_dial(&mut self, d: usize) {
+        self.devices[d].dialling = false;
+        if let Some((conn, _)) = self.devices[d].greeting.take() {
+            self.close_connection(conn, Violation::new(CloseCode::Goodbye, ""));
+        }
+    }
+
+    fn close_connection(&mut self, conn: ConnId, why: Violation) {
+        let ending = Ending::Closed {
+            code: why.code,
+            reason: why.what,
+        };
+        let (network, schedule) = (&mut self.network, &mut self.schedule);
+        network.close(conn, END, ending, schedule, &mut self.dice);
     }
 
     fn flush(&mut self, d: usize) {
@@ -332,6 +349,7 @@ impl World {
             .relays
             .iter()
             .position(|relay| relay.address == stop.address);
+        self.hang_up_dial(d);
         let device = &mut self.devices[d];
         device.attempt += 1;
         device.dialling = true;
@@ -355,32 +373,61 @@ impl World {
             .to
             .filter(|r| !dial.given_up && self.answers(Party::Device(d), *r));
         if let Some(r) = reached {
-            self.devices[d].dialling = false;
-            self.open_session(d, r);
+            self.greet(d, r);
         } else if dial.given_up {
-            self.devices[d].dialling = false;
+            self.hang_up_dial(d);
             let failure = Failure::Unreachable("no answer in time".to_owned());
             self.tell_device(d, Input::DialFailed(failure));
         }
     }
 
-    fn open_session(&mut self, d: usize, r: usize) {
-        self.leave_relay(d, Violation::new(CloseCode::Goodbye, ""));
+    /// The relay answers a dial, and is greeted; until it has welcomed the device, the connection that
+    /// stands is used.
+    fn greet(&mut self, d: usize, r: usize) {
         let conn = self.network.open(Party::Device(d), Party::Relay(r), false);
         let who = self.devices[d].identity();
-        self.devices[d].conn = Some(conn);
+        self.devices[d].greeting = Some((conn, Vec::new()));
         self.devices[d].heard = self.now();
         self.devices[d].announced = PingSchedule::default().interval;
         if self.accept(r, conn, &who) {
-            self.note(Party::Device(d), None, || format!("connects to r{}", r + 1));
+            self.note(Party::Device(d), None, || format!("greets r{}", r + 1));
             let hello = self.devices[d].hello.clone();
             self.send_control(conn, END, hello);
-            self.tell_device(d, Input::Connected);
+        }
+    }
+
+    /// Something has come of a relay that was greeted. Its first words on the control stream make the
+    /// connection the one that is used.
+    fn greeted(&mut self, d: usize, conn: ConnId, piece: Piece) {
+        let control = match piece {
+            Piece::Control(bytes) => bytes,
+            Piece::Bulk(bytes) => {
+                let early = self.devices[d].greeting.as_mut();
+                return early.map_or((), |(_, early)| early.push(bytes));
+            }
+            Piece::Closed(ending) => {
+                self.devices[d].greeting = None;
+                self.devices[d].dialling = false;
+                let failure = Failure::from_ending(&"the relay", &ending);
+                return self.tell_device(d, Input::DialFailed(failure));
+            }
+        };
+        let early = self.devices[d].greeting.take().map(|(_, early)| early);
+        self.devices[d].dialling = false;
+        self.leave_relay(d, Violation::new(CloseCode::Goodbye, ""));
+        self.devices[d].conn = Some(conn);
+        self.tell_device(d, Input::Connected);
+        self.device_receives(d, conn, Piece::Control(control));
+        for bytes in early.into_iter().flatten() {
+            self.device_receives(d, conn, Piece::Bulk(bytes));
         }
     }
 
     /// Something has come for a device.
     pub(crate) fn device_receives(&mut self, d: usize, conn: ConnId, piece: Piece) {
+        if matches!(&self.devices[d].greeting, Some((greeting, _)) if *greeting == conn) {
+            return self.greeted(d, conn, piece);
+        }
         if self.devices[d].conn != Some(conn) {
             return;
         }

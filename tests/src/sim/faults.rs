@@ -267,7 +267,7 @@ impl World {
     fn drain(&mut self, r: usize) -> bool {
         let moment = self.moment(r);
         let life = self.relays[r].life;
-        let within = Duration::from_secs(5);
+        let within = self.fate.millis(500, 20_000);
         let Some(relay) = self.relays[r]
             .relay
             .as_mut()

@@ -24,6 +24,8 @@ pub(crate) struct Fleet {
     /// Those who are there from the start; others come later.
     pub(crate) early: usize,
     pub(crate) rules: Rules,
+    /// By which relays tell devices how long to wait: as if there were many of them.
+    pub(crate) handshake_rate: u64,
     /// Between two bursts of one app.
     pub(crate) pause: Duration,
     /// What bodies are cut from.
@@ -62,6 +64,7 @@ impl Fleet {
             accounts,
             early,
             rules: rules(dice),
+            handshake_rate: *dice.pick(&[1, 3, 1000]),
             pause: Duration::from_secs(*dice.pick(&[10, 20, 40, 80])),
             text: text(dice),
             weather: weather(dice),

@@ -148,6 +148,7 @@ impl World {
         let settings = Settings {
             addresses: vec![self.relays[r].address],
             rules: self.fleet.rules.clone(),
+            handshake_rate: self.fleet.handshake_rate,
             seed: self.choice.number(),
             ..Settings::new(self.relays[r].name.clone())
         };

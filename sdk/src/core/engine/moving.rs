@@ -11,7 +11,7 @@ use holdfast_protocol::{
 use super::{Engine, Phase};
 use crate::{
     State,
-    core::{rival::Rival, signal::Output},
+    core::{failure::Failure, itinerary::Stop, rival::Rival, signal::Output},
 };
 
 /// How long new sockets are given before they are exchanged again because nothing can be sent: where
@@ -83,8 +83,12 @@ impl Engine {
     /// A ping is under way that tells whether the session still has a path.
     pub(super) fn doubt_path(&mut self, now: Time) {
         let round_trip = self.round_trip;
-        if let Phase::Serving { rival, .. } = &mut self.phase {
+        if let Phase::Serving { rival, leaving, .. } = &mut self.phase {
+            let (due, is_leaving) = (rival.due(), leaving.is_some());
             rival.doubt(now, round_trip);
+            due.filter(|_| is_leaving)
+                .into_iter()
+                .for_each(|due| rival.schedule(due));
         }
     }
 
@@ -104,24 +108,61 @@ impl Engine {
         }
     }
 
-    pub(super) fn dial_rival(&mut self, now: Time) {
-        let Phase::Serving { stop, session, .. } = &self.phase else {
+    /// The rival is due: the session's path is still in doubt, or the device is to go elsewhere.
+    pub(super) fn rival_due(&mut self, now: Time) {
+        match &self.phase {
+            Phase::Serving {
+                leaving: Some(_), ..
+            } => self.dial_successor(now),
+            Phase::Serving { stop, .. } => self.dial_rival(stop.clone(), now),
+            _ => {}
+        }
+    }
+
+    pub(super) fn dial_rival(&mut self, stop: Stop, now: Time) {
+        if let Phase::Serving { session, .. } = &self.phase {
+            self.surroundings.keep(session.learner());
+        }
+        let session = Box::new(self.dial(stop.clone(), now));
+        if let Phase::Serving { rival, .. } = &mut self.phase {
+            *rival = Rival::Dialling { stop, session };
+        }
+    }
+
+    /// The session goes on without it: its pings tell when it is lost, and until then there may be
+    /// another rival.
+    pub(super) fn rival_failed(&mut self, failure: Failure, now: Time) {
+        let round_trip = self.round_trip;
+        let Phase::Serving { rival, leaving, .. } = &mut self.phase else {
             return;
         };
-        self.surroundings.keep(session.learner());
-        let dialled = Box::new(self.dial(stop.clone(), now));
-        if let Phase::Serving { rival, .. } = &mut self.phase {
-            *rival = Rival::Dialling(dialled);
+        *rival = Rival::None;
+        match leaving {
+            None => {
+                let is_busy = matches!(failure, Failure::Busy(_));
+                let wait = is_busy.then(|| self.search.queue());
+                rival.doubt(now + wait.unwrap_or_default(), round_trip);
+            }
+            Some(_) => {
+                self.search.unanswered(failure);
+                self.dial_successor(now);
+            }
         }
     }
 
     /// The relay is there, and the path works.
     pub(super) fn observed(&mut self, observation: Observation, now: Time) {
         self.round_trip = Some(observation.round_trip);
-        let Phase::Serving { stop, rival, .. } = &mut self.phase else {
+        let Phase::Serving {
+            stop,
+            rival,
+            leaving,
+            ..
+        } = &mut self.phase
+        else {
             return;
         };
-        if rival.answered(now) {
+        if leaving.is_none() && rival.answered(now) {
             self.outputs.push_back(Output::Abandon);
         }
         if mem::take(&mut self.was_offline) {

@@ -12,6 +12,7 @@ use super::*;
 use crate::core::{Entry, Source};
 
 mod ages;
+mod leaving;
 mod moving;
 
 fn at(ms: u64) -> Time {
@@ -67,6 +68,9 @@ fn said(engine: &mut Engine) -> Vec<String> {
 /// 2026-01-01 00:00 UTC.
 const TOLD_MS: u64 = 1_767_225_600_000;
 
+/// So long do all devices of the relay need to come back.
+const REDIAL_MS: u32 = 10_000;
+
 fn attached() -> Engine {
     let mut engine = engine(vec![relay()]);
     engine.handle(at(0), Input::Connected);
@@ -84,6 +88,7 @@ fn welcome(time_ms: u64) -> Input {
         bulk_window: 4,
         max_body: 1024,
         time_ms,
+        redial_ms: REDIAL_MS,
     }))
 }
 

@@ -29,6 +29,9 @@ const MAX_BODY: usize = MAX_MESSAGE_BODY + 1024;
 /// What the relay says the time is.
 const TIME_MS: u64 = 1_767_225_600_000;
 
+/// As the relay says in its welcome.
+const REDIAL: Duration = Duration::from_secs(10);
+
 /// Which way something travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Way {
@@ -260,11 +263,8 @@ impl Pair {
 
     fn go_away(&mut self, away: GoAway) {
         if away.check().is_ok() {
-            let within = Duration::from_millis(away.within_ms.into());
-            let successors = away.successors.clone();
-            self.relay_says(client::Event::GoAway(away), |it| {
-                it.go_away(within, successors);
-            });
+            let said = client::Event::GoAway(away.clone());
+            self.relay_says(said, |it| it.go_away(&away));
         }
     }
 
@@ -389,7 +389,7 @@ impl Pair {
 
     fn relay_heard(&mut self, event: server::Event) {
         let lane = match &event {
-            server::Event::Hello(_) => return self.relay.welcome(TIME_MS),
+            server::Event::Hello(_) => return self.relay.welcome(TIME_MS, REDIAL),
             server::Event::Seen { .. } => return,
             server::Event::Submit { lane, submit, .. } => {
                 self.heard.push((*lane, submit.seq));

@@ -133,6 +133,7 @@ pub(crate) enum ServerStep<'a> {
     Arrival(Arrival<'a>),
     Welcome {
         time_ms: u64,
+        redial_ms: u32,
     },
     Deliver {
         lane: Lane,
@@ -305,6 +306,7 @@ impl Device {
                 bulk_window: Lane::Bulk.window() as u16,
                 max_body: MAX_BODY as u32,
                 time_ms: 1_767_225_600_000,
+                redial_ms: 10_000,
             };
             let frame = holdfast_protocol::frame::encode(&welcome);
             self.client.handle_control(self.now, frame);
@@ -457,7 +459,10 @@ impl Relay {
     fn take(&mut self, step: ServerStep<'_>) {
         match step {
             ServerStep::Arrival(arrival) => self.arrive(arrival),
-            ServerStep::Welcome { time_ms } => self.server.welcome(time_ms),
+            ServerStep::Welcome { time_ms, redial_ms } => {
+                let redial = Duration::from_millis(redial_ms.into());
+                self.server.welcome(time_ms, redial);
+            }
             ServerStep::Deliver {
                 lane,
                 size,
@@ -469,10 +474,7 @@ impl Relay {
             }
             ServerStep::Gap(gap) => self.server.gap(&gap),
             ServerStep::Allowed(tag) => self.server.allowed(tag),
-            ServerStep::GoAway(away) if away.check().is_ok() => {
-                let within = Duration::from_millis(away.within_ms.into());
-                self.server.go_away(within, away.successors);
-            }
+            ServerStep::GoAway(away) if away.check().is_ok() => self.server.go_away(&away),
             ServerStep::GoAway(_) => {}
             ServerStep::Close => self.server.close(Violation::new(CloseCode::Goodbye, "")),
         }

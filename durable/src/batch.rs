@@ -30,7 +30,7 @@ impl Batch {
         Self::default()
     }
 
-    /// Sets `key` to `value`. A value may have any size; over 60 KiB it is stored in chunks.
+    /// Sets `key` to `value`. A value may have any size; over 20 KiB it is stored in chunks.
     ///
     /// # Panics
     /// When `key` is longer than [`MAX_KEY_BYTES`], which is a bug of the caller.

@@ -10,8 +10,8 @@ use crate::error::Damage;
 
 /// Version of a row that holds its payload as it is.
 const WHOLE: u8 = 1;
-/// Version of a row whose payload names the chunks that hold the value.
-const CHUNKED: u8 = 2;
+/// Version of a row whose payload names the chunks that hold the value. (2 named chunks of 60 KiB.)
+const CHUNKED: u8 = 3;
 /// Version and checksum.
 const HEADER_BYTES: usize = 5;
 

@@ -29,7 +29,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// Few keys, so that they are replaced often, of which some are prefixes of others.
 fn change() -> impl Strategy<Value = Change> {
     let key = vec(prop_oneof![Just(0u8), Just(1), Just(255)], 0..3);
-    let len = prop_oneof![4 => 0..200usize, 1 => 61_435..61_445usize, 1 => 61_440..200_000usize];
+    let len = prop_oneof![4 => 0..200usize, 1 => 20_475..20_485usize, 1 => 20_480..100_000usize];
     let value = (len, any::<u8>()).prop_map(|(len, byte)| Bytes::from(vec![byte; len]));
     (key, proptest::option::weighted(0.75, value))
 }

@@ -143,7 +143,7 @@ fn a_write_costs_no_sync() {
 
 #[test]
 fn values_of_any_size_come_back() {
-    const CHUNK: usize = 60 * 1024;
+    const CHUNK: usize = 20 * 1024;
     let dir = tempfile::tempdir().unwrap();
     let db = open(dir.path());
     let sizes = [
@@ -265,7 +265,7 @@ fn no_page_ever_leaves_the_log() {
         for number in 0..60u8 {
             db.write(put(
                 [number % 7, number],
-                pattern(60 * 1024 + usize::from(round % 2), round),
+                pattern(20 * 1024 + usize::from(round % 2), round),
             ));
         }
         db.commit_blocking(put([9; MAX_KEY_BYTES], pattern(3 << 20, round)))

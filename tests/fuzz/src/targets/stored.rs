@@ -38,7 +38,7 @@ pub(crate) fn durable(data: &[u8]) -> bool {
         3 => slot(rest),
         _ => match fuzzing::chunks(key, &summed(key, rest)) {
             Ok(Some((payload, chunks))) => {
-                assert!(chunks <= u64::MAX / (60 * 1024) + 1);
+                assert!(chunks <= u64::MAX / (20 * 1024) + 1);
                 unchanged(&rest[1..], Some(payload))
             }
             Ok(None) | Err(_) => false,

@@ -199,9 +199,13 @@ pub(crate) mod tests {
         }
     }
 
-    /// A message of the first use of a segment, as sled writes it.
+    /// A message of the second segment in the order, as sled writes it.
     fn message(kind: u8, page: u8, body: &[u8]) -> Vec<u8> {
-        let header = [kind, body.len() as u8, 1, page];
+        message_in(1, kind, page, body)
+    }
+
+    fn message_in(number: u8, kind: u8, page: u8, body: &[u8]) -> Vec<u8> {
+        let header = [kind, body.len() as u8, number, page];
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(body);
         hasher.update(&header);
@@ -216,7 +220,22 @@ pub(crate) mod tests {
 
     /// A change of a page.
     pub(crate) fn link(page: u8, body: &[u8]) -> Vec<u8> {
-        message(LINK, page, body)
+        link_in(1, page, body)
+    }
+
+    /// A change of a page, in another segment.
+    pub(crate) fn link_in(number: u8, page: u8, body: &[u8]) -> Vec<u8> {
+        message_in(number, LINK, page, body)
+    }
+
+    /// Says where the last message of a batch lies.
+    pub(crate) fn batch_in(number: u8, last: u64) -> Vec<u8> {
+        message_in(number, BATCH, 0, &last.to_le_bytes())
+    }
+
+    /// Ends a segment.
+    pub(crate) fn cap_in(number: u8) -> Vec<u8> {
+        message_in(number, CAP, 0, b"")
     }
 
     /// A segment with these messages, as far as it is written.
@@ -251,6 +270,29 @@ pub(crate) mod tests {
         assert_eq!(second.order, (SEGMENT_BYTES + at) as u64);
         assert_eq!((second.body, second.len), (1000 + at as u64 + 8, 4));
         assert_eq!(end, at + messages[1].len());
+    }
+
+    #[test]
+    fn the_messages_of_all_segments_come_in_their_order() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let mut later = segment(&[&message_in(2, NODE, 7, b"later")]);
+        later.resize(SEGMENT_BYTES, 0);
+        let earlier = segment(&[&message_in(1, NODE, 8, b"earlier")]);
+        std::fs::write(log.path(), [later, earlier].concat()).unwrap();
+        let all = messages(log.path()).unwrap();
+        let shown = all.iter().map(|message| (message.page, message.body));
+        let body = (HEADER_BYTES + 8) as u64;
+        let expected = [(8, SEGMENT_BYTES as u64 + body), (7, body)];
+        assert_eq!(shown.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn what_is_of_no_kind_is_no_message() {
+        for kind in [0, MAX_KIND + 1, u8::MAX] {
+            assert_eq!(found(&segment(&[&message(kind, 7, b"body")])), []);
+        }
+        let last = segment(&[&message(MAX_KIND, 7, b"body")]);
+        assert_eq!(found(&last), [(7, Kind::Other, true)]);
     }
 
     /// Where one must begin, its header counts; what only looks like one behind it does not.

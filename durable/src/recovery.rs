@@ -294,3 +294,89 @@ fn is_complete(report: &Report, expected: Option<Census>, counted: Census) -> bo
 fn key_of(head: &[u8]) -> Bytes {
     Bytes::copy_from_slice(rows::user_key(head))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watermark::{Promise, Watermark};
+
+    /// Puts a log of some commits into a folder of the store, of which the last says so.
+    fn generation_of(store: &Path, number: u64, commits: u8) {
+        let other = tempfile::tempdir().unwrap();
+        let db = Db::open(other.path(), Options::default()).unwrap();
+        for commit in 0..commits {
+            let mut batch = Batch::new();
+            batch.put("commits", vec![commit + 1]);
+            db.commit_blocking(batch).unwrap();
+        }
+        db.close().unwrap();
+        let (from, to) = (
+            Generation::new(other.path(), 1),
+            Generation::new(store, number),
+        );
+        fs::create_dir(to.dir()).unwrap();
+        fs::copy(from.log(), to.log()).unwrap();
+    }
+
+    /// Which log is taken for the store, by the number of its commits.
+    fn chosen(store: &Path) -> u8 {
+        let mut commits = 0;
+        let report = examine(store, |_, value| {
+            commits = value[0];
+            Ok(())
+        });
+        assert_eq!(report.unwrap().salvaged, 1);
+        commits
+    }
+
+    #[test]
+    fn the_store_is_the_generation_that_was_promised_or_else_has_the_newest_commit() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        generation_of(dir, 1, 2);
+        generation_of(dir, 2, 3);
+        generation_of(dir, 3, 1);
+        fs::create_dir(Generation::new(dir, 4).dir()).unwrap();
+        assert_eq!(chosen(dir), 3);
+        for (generation, commits) in [(1, 2), (2, 3), (3, 1), (4, 3)] {
+            let promise = Promise {
+                generation,
+                commit: 1,
+            };
+            Watermark::create(dir, promise).unwrap();
+            assert_eq!(chosen(dir), commits, "generation {generation} was promised");
+        }
+    }
+
+    #[test]
+    fn of_two_with_the_same_commit_the_newer_is_half_a_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        generation_of(dir, 1, 2);
+        generation_of(dir, 2, 2);
+        let (log, _) = choose(dir, None).unwrap();
+        assert_eq!(log, Generation::new(dir, 1).log());
+    }
+
+    #[test]
+    fn what_was_found_is_complete_when_nothing_newer_was_promised() {
+        let keys = |keys| Census {
+            keys,
+            ..Census::default()
+        };
+        let complete = |found, promised, expected, counted| {
+            let report = Report {
+                commits: (found, promised),
+                ..Report::default()
+            };
+            is_complete(&report, expected, keys(counted))
+        };
+        assert!(complete(7, None, Some(keys(3)), 3));
+        assert!(complete(7, Some(7), Some(keys(3)), 3));
+        assert!(complete(8, Some(7), Some(keys(3)), 3));
+        assert!(!complete(7, Some(8), Some(keys(3)), 3));
+        assert!(!complete(7, Some(7), Some(keys(3)), 2));
+        assert!(complete(0, None, None, 0));
+        assert!(!complete(0, None, None, 1));
+    }
+}

@@ -148,7 +148,108 @@ fn commit_of(message: &Message, body: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::census::Census;
+    use crate::log::tests::{batch_in, cap_in, link_in};
     use crate::{Batch, Db, OpenError, Options};
+
+    const SEGMENT: u64 = SEGMENT_BYTES as u64;
+
+    /// A segment's header: its place in the order, and how far the log was on the disk then.
+    fn header(order: u64, stable: u64) -> Vec<u8> {
+        let numbers = [order, stable].map(|number| (number ^ MASK).to_le_bytes());
+        let numbers = numbers.concat();
+        let checksum = crc32fast::hash(&numbers) ^ u32::MAX;
+        [&checksum.to_le_bytes()[..], &numbers].concat()
+    }
+
+    /// The change that a commit makes in a segment of this number.
+    fn commit_in(number: u8, commit: u64) -> Vec<u8> {
+        let (key, row) = rows::census_row(&Census {
+            commit,
+            ..Census::default()
+        });
+        let part = |bytes: &[u8]| [&[bytes.len() as u8], bytes].concat();
+        link_in(number, 3, &[vec![0], part(&key), part(&row)].concat())
+    }
+
+    /// A log of these segments, in this order on the disk, each with its number; all of it was on
+    /// the disk when the last in the order was begun, but for what is in that.
+    fn log(segments: &[(u8, Vec<Vec<u8>>)]) -> tempfile::NamedTempFile {
+        let mut log = Vec::new();
+        let stable = segments.iter().map(|(number, _)| *number).max();
+        let stable = u64::from(stable.unwrap()) * SEGMENT + 5;
+        for (number, messages) in segments {
+            let mut segment = header(u64::from(*number) * SEGMENT, stable);
+            segment.extend(messages.concat());
+            segment.resize(SEGMENT_BYTES, 0);
+            log.extend(segment);
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), log).unwrap();
+        file
+    }
+
+    fn newest(segments: &[(u8, Vec<Vec<u8>>)]) -> u64 {
+        newest_commit(log(segments).path()).unwrap()
+    }
+
+    #[test]
+    fn a_header_says_where_its_segment_belongs_and_what_was_on_the_disk() {
+        let nothing = -1i64 as u64;
+        for (stable, expected) in [
+            (0, 0),
+            (5 * SEGMENT, 5 * SEGMENT),
+            (nothing, 0),
+            (MASK, MASK),
+        ] {
+            let header = header(3 * SEGMENT, stable);
+            assert_eq!(header_of(&header), Some((3 * SEGMENT, expected)));
+            for at in 0..header.len() {
+                let mut damaged = header.clone();
+                damaged[at] ^= 1;
+                assert_eq!(header_of(&damaged), None, "byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_newest_commit_is_in_the_last_segment_that_has_one() {
+        let one = || (0, vec![commit_in(0, 1), commit_in(0, 2), cap_in(0)]);
+        let two = || (1, vec![commit_in(1, 3), cap_in(1)]);
+        assert_eq!(newest(&[(0, vec![])]), 0);
+        assert_eq!(newest(&[one()]), 2);
+        assert_eq!(newest(&[one(), two()]), 3);
+        assert_eq!(newest(&[two(), one()]), 3);
+        assert_eq!(newest(&[one(), two(), (2, vec![cap_in(2)])]), 3);
+        assert_eq!(newest(&[(2, vec![]), one(), two()]), 3);
+        let unfinished = (1, vec![commit_in(1, 3)]);
+        assert_eq!(newest(&[one(), unfinished, (2, vec![])]), 3);
+    }
+
+    /// sled's batch counts when its last message is there.
+    #[test]
+    fn a_commit_of_which_a_message_is_missing_does_not_count() {
+        let batch = |last| {
+            let commits = vec![commit_in(0, 1), batch_in(0, last), commit_in(0, 2)];
+            newest(&[(0, commits)])
+        };
+        let messages = [commit_in(0, 1), batch_in(0, 0), commit_in(0, 2)];
+        let end = (HEADER_BYTES + messages.concat().len()) as u64;
+        let last = end - messages[2].len() as u64;
+        assert_eq!(batch(last), 2);
+        assert_eq!(batch(end), 1, "one more should follow");
+        assert_eq!(batch(end + 30), 1);
+    }
+
+    #[test]
+    fn the_log_ends_at_a_message_that_is_damaged_or_of_an_earlier_use() {
+        let mut damaged = commit_in(1, 4);
+        *damaged.last_mut().unwrap() ^= 1;
+        for ending in [damaged, commit_in(0, 4)] {
+            let commits = vec![commit_in(1, 3), ending, commit_in(1, 5)];
+            assert_eq!(newest(&[(1, commits)]), 3);
+        }
+    }
 
     fn log_of(dir: &Path) -> std::path::PathBuf {
         dir.join("generation-000001").join("db")

@@ -171,6 +171,14 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_read_is_not_taken_for_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(path(dir.path())).unwrap();
+        let refused = read(dir.path());
+        assert!(matches!(refused, Err(OpenError::Io { action: "read", .. })));
+    }
+
+    #[test]
     fn a_file_without_a_whole_slot_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = path(dir.path());

@@ -306,6 +306,7 @@ mod tests {
         assert!(inbox.done(&pc(), 1));
         assert_eq!(acks(&mut inbox), [], "the mark is not written");
         assert_eq!(write_marks(&mut inbox), [1]);
+        assert!(!inbox.done(&pc(), 1), "it is there");
         assert_eq!(acks(&mut inbox), [100]);
         assert_eq!(acks(&mut inbox), [], "once is enough");
     }
@@ -388,6 +389,21 @@ mod tests {
         inbox.dropped(&pc(), 1);
         assert_eq!(write_marks(&mut inbox), [2]);
         assert_eq!(acks(&mut inbox), [101]);
+    }
+
+    #[test]
+    fn a_dropped_message_that_is_still_to_come_holds_up_what_is_behind_it() {
+        let mut inbox = Inbox::new(Vec::new());
+        (1..=3).for_each(|seq| assert!(inbox.arrived(99 + seq, pc(), seq)));
+        inbox.dropped(&pc(), 2);
+        inbox.done(&pc(), 3);
+        inbox.begin_session(0);
+        assert!(!inbox.arrived(100, pc(), 1), "the app has it");
+        inbox.done(&pc(), 1);
+        assert_eq!(write_marks(&mut inbox), [1]);
+        assert!(inbox.arrived(101, pc(), 2), "shown again");
+        inbox.done(&pc(), 2);
+        assert_eq!(write_marks(&mut inbox), [3]);
     }
 
     #[test]

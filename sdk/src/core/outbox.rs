@@ -334,6 +334,23 @@ mod tests {
         assert_eq!(outbox.load(Lane::Bulk).unwrap().after, 1);
     }
 
+    /// Of the two that are there at any time, one is always submitted and another sent.
+    #[test]
+    fn what_has_left_memory_makes_room_there() {
+        let mut outbox = Outbox::new([0, 0]);
+        outbox.begin_session(1);
+        let half = READY_BYTES / 2;
+        outbox.appended(LANE, entry(1, half, false));
+        for seq in 2..=6 {
+            outbox.appended(LANE, entry(seq, half, false));
+            outbox.submitted(LANE);
+            assert_eq!(outbox.front(LANE).unwrap().seq, seq);
+        }
+        outbox.appended(LANE, entry(7, half + 1, false));
+        outbox.submitted(LANE);
+        assert_eq!(outbox.front(LANE), None, "it was left on disk");
+    }
+
     #[test]
     fn an_answer_to_an_earlier_sessions_read_is_worth_nothing() {
         let mut outbox = Outbox::new([1, 0]);

@@ -268,6 +268,16 @@ impl FakeSession {
 
     /// Delivers a message of `alice/pc`'s.
     pub(crate) fn deliver(&self, position: u64, seq: u64, body: impl Into<Bytes>) {
+        self.deliver_with(Options::default(), position, seq, body);
+    }
+
+    pub(crate) fn deliver_with(
+        &self,
+        options: Options,
+        position: u64,
+        seq: u64,
+        body: impl Into<Bytes>,
+    ) {
         let body = body.into();
         let deliver = Deliver {
             position,
@@ -275,7 +285,7 @@ impl FakeSession {
             epoch: 5,
             seq,
             accepted_ms: 1_700_000_000_000,
-            options: Options::default(),
+            options,
         };
         let lane = Lane::for_body(body.len());
         self.order(move |server| server.deliver(lane, &deliver, body));

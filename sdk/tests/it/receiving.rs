@@ -6,7 +6,10 @@ use std::{
 };
 
 use holdfast::{Client, Config, Event, Received};
-use holdfast_protocol::{close::CloseCode, message::Gap};
+use holdfast_protocol::{
+    close::CloseCode,
+    message::{Gap, Options, Priority},
+};
 
 use crate::{
     fake::{FakeAllocator, FakeRelay},
@@ -49,6 +52,30 @@ async fn a_message_is_acknowledged_when_the_app_is_done() {
     assert_eq!(session.acked().await, 10);
     within(second.done()).await.unwrap();
     assert_eq!(session.acked().await, 15, "the third is done as well");
+}
+
+#[tokio::test]
+async fn the_app_is_told_what_the_sender_asked_for() {
+    let world = World::new();
+    let mut relay = FakeRelay::start(&world, "r1");
+    let allocator = FakeAllocator::start(&world, &[relay.listed()]);
+    let client = Client::connect(world.config(allocator.address()))
+        .await
+        .unwrap();
+    let session = relay.session().await;
+    let options = Options {
+        key: Some("draft/1".parse().unwrap()),
+        retain: true,
+        priority: Priority::High,
+        ..Options::default()
+    };
+    session.deliver_with(options, 1, 1, "of a key");
+    session.deliver(2, 2, "plain");
+    let (keyed, plain) = (next(&client).await, next(&client).await);
+    assert_eq!((keyed.key(), plain.key()), (Some("draft/1"), None));
+    assert!(keyed.is_retained() && !plain.is_retained());
+    let priorities = (keyed.priority(), plain.priority());
+    assert_eq!(priorities, (Priority::High, Priority::default()));
 }
 
 #[tokio::test]

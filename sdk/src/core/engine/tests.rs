@@ -86,7 +86,7 @@ fn welcome(time_ms: u64) -> Input {
         boot: 1,
         window: 4,
         bulk_window: 4,
-        max_body: 1024,
+        max_body: 64 * 1024,
         time_ms,
         redial_ms: REDIAL_MS,
     }))
@@ -101,9 +101,13 @@ fn mark(source: Source) -> Mark {
 }
 
 fn deliver(engine: &mut Engine, now: Time) -> Source {
-    let sender = Sender::Device("alice/pc".parse().unwrap());
+    deliver_from("alice/pc", 100, engine, now)
+}
+
+fn deliver_from(device: &str, position: u64, engine: &mut Engine, now: Time) -> Source {
+    let sender = Sender::Device(device.parse().unwrap());
     let deliver = Deliver {
-        position: 100,
+        position,
         from: sender.clone(),
         epoch: 5,
         seq: 1,
@@ -145,6 +149,26 @@ fn what_the_app_is_done_with_is_acknowledged_when_the_mark_is_on_the_disk() {
     assert!(job.starts_with("Mark"), "{job}");
     engine.handle(at(40), Input::Marked(mark(source)));
     assert_eq!(said(&mut engine), ["Remembered", "Control"]);
+}
+
+#[test]
+fn a_mark_is_news_to_whom_it_covers_and_to_nobody_else() {
+    let mut engine = attached();
+    let sources = [("alice/pc", 100), ("alice/tablet", 101)]
+        .map(|(device, position)| deliver_from(device, position, &mut engine, at(20)));
+    for source in sources.clone() {
+        engine.handle(at(30), Input::Done { source, seq: 1 });
+    }
+    said(&mut engine);
+    for source in sources {
+        engine.handle(at(40), Input::Marked(mark(source.clone())));
+        let outputs = std::iter::from_fn(|| engine.poll());
+        let remembered = outputs.filter_map(|output| match output {
+            Output::Remembered { source, seq } => Some((source, seq)),
+            _ => None,
+        });
+        assert_eq!(remembered.collect::<Vec<_>>(), [(source, 1)]);
+    }
 }
 
 #[test]
@@ -241,6 +265,31 @@ fn what_is_unanswered_is_read_and_sent_again_in_the_next_session() {
     engine.handle(at(70), Input::Control(receipt));
     let forget = "Forget { lane: Message, seq: 1 }";
     assert_eq!(said(&mut engine), ["Answered", forget]);
+}
+
+#[test]
+fn while_much_waits_to_leave_only_what_is_small_is_handed_over() {
+    let mut engine = attached();
+    engine.set_backlog(2 * 1024 * 1024);
+    let append = |engine: &mut Engine, lane, body: usize| {
+        let entry = Entry {
+            seq: 1,
+            page: 1,
+            to: "alice/pc".parse().unwrap(),
+            options: Options::default(),
+            body: vec![7; body].into(),
+        };
+        engine.handle(at(20), Input::Appended { lane, entry });
+        said(engine)
+    };
+    assert_eq!(append(&mut engine, Lane::Bulk, 20_000), [""; 0]);
+    assert_eq!(
+        append(&mut engine, Lane::Message, 20),
+        ["Control", "Control"]
+    );
+    engine.set_backlog(0);
+    engine.handle(at(30), Input::Timeout);
+    assert_eq!(said(&mut engine), ["Bulk"]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ mod waiting;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     mem,
     sync::{
         Arc,
@@ -54,6 +54,9 @@ use crate::{
     metrics::Metrics,
     store::{Boot, MailboxStore, StoreError},
 };
+
+/// How many durable commits are answered at a time: a fraction of a millisecond of work.
+const FINISHED: usize = 32;
 
 /// How often at most what is held in memory is looked through.
 const TICK: Duration = Duration::from_millis(25);
@@ -106,11 +109,24 @@ struct Inner {
 /// Commits that became durable, for [`Router::work`] to answer.
 #[derive(Default)]
 struct Finished {
-    commits: Mutex<Vec<Commit>>,
+    commits: Mutex<VecDeque<Commit>>,
     /// All writes up to this number are durable.
     through: AtomicU64,
     /// There is something to answer, or the deadline has moved closer.
     bell: Bell,
+}
+
+impl Finished {
+    /// The oldest ones; rings if there are more.
+    fn take(&self, most: usize) -> Vec<Commit> {
+        let mut commits = self.commits.lock();
+        let most = most.min(commits.len());
+        let taken = commits.drain(..most).collect();
+        if !commits.is_empty() {
+            self.bell.ring();
+        }
+        taken
+    }
 }
 
 /// A change of one account that became durable.
@@ -529,7 +545,7 @@ impl Inner {
             self.turns.writes(commit.weight);
             let done = move || {
                 finished.through.fetch_max(number, Ordering::AcqRel);
-                finished.commits.lock().push(commit);
+                finished.commits.lock().push_back(commit);
                 finished.bell.ring();
             };
             self.store.commit(writes, Box::new(done));
@@ -537,13 +553,12 @@ impl Inner {
         Some(*last)
     }
 
+    /// Answers some of what became durable. The rest waits for the next time, which comes at once:
+    /// there are others that wait for a processor.
     fn finish(&self, now: Moment) -> Result<(), StoreError> {
-        let finished = mem::take(&mut *self.finished.commits.lock());
-        if finished.is_empty() {
-            return Ok(());
-        }
+        let some = self.finished.take(FINISHED);
         let mut result = Ok(());
-        for commit in &finished {
+        for commit in &some {
             // One at a time: others wait for the lock, too.
             let mut state = self.state.lock();
             let done = self.with_account(now, &mut state, &commit.account, |account, desk| {
@@ -552,8 +567,10 @@ impl Inner {
             });
             result = result.and(done);
         }
-        let weight = finished.iter().map(|commit| commit.weight).sum();
-        self.turns.written(weight);
+        if !some.is_empty() {
+            self.turns
+                .written(some.iter().map(|commit| commit.weight).sum());
+        }
         result
     }
 

@@ -5,8 +5,10 @@
 //! - In each round a session may hand in its share at once.
 //! - Past that it may use what nobody else waits for, until as much is on its way to the disk as one
 //!   sync is worth.
-//! - Past that it waits. At the end of a round as many are called as there is room for, in the order in
-//!   which they began to wait, and each may hand in its share again.
+//! - Past that it waits. At the end of a round those that wait are called in the order in which they
+//!   began to, as long as there is room, and each may hand in its share again. Two are called at a
+//!   time, and the next when one of them is done: whoever does not wait finds at most these before it
+//!   in line for a processor, and not everybody who sends without end.
 //!
 //! So what is on its way to the disk at a time is bounded by one group and a share for each session,
 //! however much is sent; a flooding sender's answers come later, and the others' do not. What waits has
@@ -15,6 +17,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    mem,
     sync::Arc,
 };
 
@@ -25,9 +28,13 @@ use crate::bell::Bell;
 /// How much a session may hand in each round, whoever else does.
 const SHARE: i64 = 16;
 
-/// How much is on its way to the disk when nobody may hand in more than its share. A sync of this
-/// many small messages costs each little, and takes a few milliseconds.
-const GROUP: i64 = 256;
+/// How much is on its way to the disk when nobody may hand in more than its share. To take in, write
+/// and answer this many keeps two processors busy for some 3 ms, which is how long others may have
+/// to wait for one.
+const GROUP: i64 = 64;
+
+/// How many have their turn at a time: one works while another wakes.
+const CALLED: usize = 2;
 
 /// Bytes that weigh as much as a message does by itself.
 const BYTES: usize = 4096;
@@ -51,6 +58,8 @@ struct Ring {
     order: VecDeque<u64>,
     /// How many wait.
     waiting: usize,
+    /// How many were called and have not had their turn.
+    called: usize,
     last: u64,
 }
 
@@ -107,14 +116,15 @@ impl Turns {
 }
 
 impl Ring {
-    /// Calls as many as there is room for; one, if there is nothing else to do.
+    /// Calls those that may be called now.
     fn call(&mut self) {
-        let room = (GROUP - self.writing) / SHARE;
-        for _ in 0..room.max(i64::from(self.writing == 0)) {
-            if !self.call_one() {
-                return;
-            }
-        }
+        while self.called < CALLED && self.has_room() && self.call_one() {}
+    }
+
+    /// Whether one more share may be on its way to the disk.
+    fn has_room(&self) -> bool {
+        let shares = i64::try_from(self.called + 1).unwrap_or(i64::MAX);
+        self.writing + shares * SHARE <= GROUP
     }
 
     /// Calls the first that waits. It keeps its place among those that are called with it, however
@@ -133,9 +143,9 @@ impl Ring {
             }
             self.order.push_back(number);
             if place.standing == Standing::Waiting {
-                place.standing = Standing::Called;
-                place.bell.ring();
+                place.call(self.round, self.writing == 0);
                 self.waiting -= 1;
+                self.called += 1;
                 return true;
             }
         }
@@ -149,7 +159,9 @@ impl Ring {
         if place.standing == Standing::Waiting {
             return false;
         }
-        place.refresh(self.round, self.writing == 0);
+        if place.standing == Standing::Free {
+            place.refresh(self.round, self.writing == 0);
+        }
         if place.credit > 0 {
             place.credit -= weight.cast_signed();
             return true;
@@ -157,39 +169,64 @@ impl Ring {
         if self.waiting == 0 && self.writing < GROUP {
             return true;
         }
-        place.standing = Standing::Waiting;
-        self.waiting += 1;
-        if !place.is_in_order {
-            place.is_in_order = true;
-            self.order.push_back(number);
-        }
+        self.wait(number);
         false
+    }
+
+    fn wait(&mut self, number: u64) {
+        if let Some(place) = self.places.get_mut(&number) {
+            self.called -= usize::from(place.standing == Standing::Called);
+            place.standing = Standing::Waiting;
+            self.waiting += 1;
+            if !mem::replace(&mut place.is_in_order, true) {
+                self.order.push_back(number);
+            }
+        }
+        self.call();
+    }
+
+    fn rest(&mut self, number: u64) {
+        let place = self.places.get_mut(&number);
+        if let Some(place) = place.filter(|place| place.standing == Standing::Called) {
+            place.standing = Standing::Free;
+            self.called -= 1;
+            self.call();
+        }
     }
 
     fn leave(&mut self, number: u64) {
         match self.places.remove(&number).map(|place| place.standing) {
             Some(Standing::Waiting) => self.waiting -= 1,
-            Some(Standing::Called) => self.rest(),
+            Some(Standing::Called) => {
+                self.called -= 1;
+                self.call();
+            }
             _ => {}
-        }
-    }
-
-    fn rest(&mut self) {
-        if self.writing == 0 {
-            self.call_one();
         }
     }
 }
 
 impl Place {
+    fn call(&mut self, round: u64, is_idle: bool) {
+        self.standing = Standing::Called;
+        self.round = round;
+        self.earn(is_idle);
+        self.bell.ring();
+    }
+
+    /// Has its share again, once a round, or at any time when nothing is on its way to the disk.
     fn refresh(&mut self, round: u64, is_idle: bool) {
-        if is_idle {
-            self.credit = SHARE;
-        } else if self.standing == Standing::Called || self.round != round {
-            self.credit = SHARE.min(self.credit + SHARE);
+        if is_idle || self.round != round {
+            self.earn(is_idle);
         }
         self.round = round;
-        self.standing = Standing::Free;
+    }
+
+    fn earn(&mut self, is_idle: bool) {
+        self.credit = match is_idle {
+            true => SHARE,
+            false => SHARE.min(self.credit + SHARE),
+        };
     }
 }
 
@@ -214,10 +251,9 @@ impl Seat {
         place.is_some_and(|place| place.standing == Standing::Waiting)
     }
 
-    /// It has nothing more to hand in for now: if nothing is on its way to the disk whose end would call
-    /// the next one, this does.
+    /// It has nothing more to hand in for now: if it was its turn, it is the next one's.
     pub(crate) fn rest(&self) {
-        self.turns.0.lock().rest();
+        self.turns.0.lock().rest(self.number);
     }
 }
 
@@ -293,22 +329,42 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_one_that_is_gone_or_has_nothing_to_write() {
+    fn two_have_their_turn_at_a_time_and_the_next_when_one_is_done() {
         let turns = Turns::default();
-        let mut all: Vec<Seat> = (0..4).map(|_| seat(&turns)).collect();
+        let mut all: Vec<Seat> = (0..6).map(|_| seat(&turns)).collect();
         for seat in &mut all {
             hand_in(seat, 1, 10_000);
         }
-        let [first, second, third, mut fourth] = <[Seat; 4]>::try_from(all).unwrap();
+        let called = |all: &[Seat]| -> Vec<bool> { all.iter().map(is_called).collect() };
+        assert_eq!(called(&all), [false; 6]);
+        let writing = turns.0.lock().writing;
+        turns.written(writing.cast_unsigned());
+        assert_eq!(called(&all), [true, true, false, false, false, false]);
+        assert_eq!(hand_in(&mut all[1], 1, 10_000), SHARE as usize);
+        assert_eq!(called(&all), [false, false, true, false, false, false]);
+        assert_eq!(hand_in(&mut all[0], 1, 3), 3);
+        all[0].rest();
+        assert_eq!(called(&all), [false, false, false, true, false, false]);
+        drop(all.remove(2));
+        assert_eq!(called(&all), [false, false, false, true, false]);
+    }
+
+    #[test]
+    fn nobody_waits_for_one_that_is_gone_or_has_nothing_to_write() {
+        let turns = Turns::default();
+        let mut all: Vec<Seat> = (0..5).map(|_| seat(&turns)).collect();
+        for seat in &mut all {
+            hand_in(seat, 1, 10_000);
+        }
+        let [first, second, third, fourth, mut fifth] = <[Seat; 5]>::try_from(all).unwrap();
         drop(second);
-        turns.0.lock().writing = GROUP - SHARE;
-        turns.written(0);
-        assert!(is_called(&first) && !is_called(&third));
         turns.0.lock().writing = 0;
+        turns.written(0);
+        assert!(is_called(&first) && is_called(&third) && !is_called(&fourth));
         drop(first);
-        assert!(is_called(&third) && !is_called(&fourth));
+        assert!(is_called(&fourth) && !is_called(&fifth));
         third.rest();
-        assert!(is_called(&fourth) && hand_in(&mut fourth, 1, 1) == 1);
+        assert!(is_called(&fifth) && hand_in(&mut fifth, 1, 1) == 1);
     }
 
     #[test]

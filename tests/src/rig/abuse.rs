@@ -70,6 +70,8 @@ pub struct Outcome {
     before: u64,
     most: u64,
     strikes: u64,
+    /// How long the attack lasted in all.
+    lasted: Duration,
     counted: Counts,
 }
 
@@ -98,7 +100,7 @@ impl fmt::Display for Outcome {
         write!(
             f,
             "{:<10} quiet p50 {:.2?} p99 {:.2?}  attacked p50 {:.2?} p99 {:.2?}  ratio {:.2}  memory \
-             {} MiB, at most {} MiB  strikes {}  counted {}",
+             {} MiB, at most {} MiB  strikes {} ({:.0}/s)  counted {}",
             format!("{:?}", self.attack).to_lowercase(),
             self.quiet.p50(),
             self.quiet.p99(),
@@ -108,6 +110,7 @@ impl fmt::Display for Outcome {
             mib(self.before),
             mib(self.most),
             self.strikes,
+            self.strikes as f64 / self.lasted.as_secs_f64(),
             self.counted,
         )
     }
@@ -207,6 +210,7 @@ async fn run_once(attack: Attack, options: &Options) -> Outcome {
         before: relay.resident_bytes(),
         most: 0,
         strikes: 0,
+        lasted: Duration::ZERO,
         counted: Counts::default(),
     };
     for _ in 0..options.rounds {
@@ -242,11 +246,13 @@ impl Turns {
 
     async fn attacked(&mut self, outcome: &mut Outcome, relay: &Daemon) {
         let before = Counts::read(self.admin).await;
+        let begun = Instant::now();
         self.mallory.begin().await;
         let measured = self.pair.measure(self.messages).await;
         outcome.attacked.0.extend(measured);
         outcome.most = outcome.most.max(relay.resident_bytes());
         self.mallory.end().await;
+        outcome.lasted += begun.elapsed();
         let after = Counts::read(self.admin).await;
         outcome.counted.add(&before, &after);
     }

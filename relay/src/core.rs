@@ -7,12 +7,13 @@
 //! - `end`: one end of a connection, without the connection;
 //! - `link`: both ends of a link between relays; `links`: those that this relay dials;
 //! - `router`: one message: forward it, store it, or pass it on;
-//! - `session`: the relay's side of a session; `manners`: what it asks of the device; `throttle` and
-//!   `reading`: what it does about it; `turns`: fairness between all of them; `doze`: what waits for a
-//!   device to wake;
+//! - `session`: the relay's side of a session; `manners`: what it asks of the device; `allowance`: what
+//!   it may still send; `throttle` and `reading`: what is done about one that does not keep to it;
+//!   `turns`: fairness between all of them; `doze`: what waits for a device to wake;
 //! - `comeback`: how long a crowd of devices needs to come back, or to go elsewhere;
 //! - `tenancy`: what the allocator is told and asked.
 
+pub(crate) mod allowance;
 pub(crate) mod comeback;
 mod doze;
 pub(crate) mod end;

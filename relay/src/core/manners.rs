@@ -9,11 +9,11 @@ use holdfast_protocol::{
 };
 use serde::Deserialize;
 
-/// What a session may take of the relay.
+/// What a device may take of the relay.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Manners {
-    /// Messages a second that are taken from one session, on average; 0 for no limit. Past it they
+    /// Messages a second that are taken from one sender, on average; 0 for no limit. Past it they
     /// wait, and the sender with them.
     pub messages_per_second: u64,
     /// Messages that are taken at once.
@@ -39,9 +39,9 @@ pub struct Manners {
 impl Default for Manners {
     fn default() -> Self {
         Self {
-            messages_per_second: 5_000,
+            messages_per_second: 1_000,
             messages_burst: 5_000,
-            bytes_per_second: 8 * 1024 * 1024,
+            bytes_per_second: 4 * 1024 * 1024,
             bytes_burst: 32 * 1024 * 1024,
             limit_services: false,
             datagrams_per_second: 20,

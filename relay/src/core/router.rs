@@ -37,6 +37,7 @@ use self::{
     waiting::{Kept, Waiting},
 };
 use super::{
+    allowance::Allowances,
     links::Links,
     request::{Attachment, Request},
     turns::{self, Turns},
@@ -96,6 +97,7 @@ struct Inner {
     metrics: Arc<Metrics>,
     links: Links,
     turns: Turns,
+    allowances: Allowances,
     sessions: AtomicU64,
     disk_full: AtomicBool,
     state: Mutex<State>,
@@ -164,6 +166,11 @@ impl Router {
         &self.0.turns
     }
 
+    /// What each sender may still send.
+    pub(crate) fn allowances(&self) -> &Allowances {
+        &self.0.allowances
+    }
+
     /// A router for one boot of a relay.
     pub(crate) fn new(
         (name, boot): (Name, Boot),
@@ -191,6 +198,7 @@ impl Router {
             metrics,
             links,
             turns: Turns::default(),
+            allowances: Allowances::default(),
             sessions: AtomicU64::new(0),
             disk_full: AtomicBool::new(false),
             state: Mutex::new(state),

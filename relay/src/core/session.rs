@@ -95,7 +95,11 @@ impl Session {
             metrics: router.metrics(),
             comeback,
             seat: router.turns().seat(outlet.bell()),
-            throttle: Throttle::new(manners.rates(&sender)),
+            throttle: Throttle::new(router.allowances().of(
+                &sender,
+                manners.rates(&sender),
+                now.time,
+            )),
             datagrams: Bucket::new(datagrams),
             excess: Bucket::new(excess),
             reading: Reading::new(manners.pace(), MAX_BACKLOG + server.max_bulk_stream()),

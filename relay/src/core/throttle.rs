@@ -3,25 +3,22 @@
 
 use std::collections::VecDeque;
 
-use holdfast_protocol::{
-    pace::{Bucket, Rate},
-    time::Time,
-};
+use holdfast_protocol::time::Time;
+
+use crate::core::allowance::Allowance;
 
 /// What one sender has sent and was not let through yet, in order.
 #[derive(Debug)]
 pub(crate) struct Throttle<T> {
-    messages: Bucket,
-    bytes: Bucket,
+    allowance: Allowance,
     waiting: VecDeque<(u64, T)>,
 }
 
 impl<T> Throttle<T> {
     /// Nothing waits.
-    pub(crate) fn new((messages, bytes): (Rate, Rate)) -> Self {
+    pub(crate) fn new(allowance: Allowance) -> Self {
         Self {
-            messages: Bucket::new(messages),
-            bytes: Bucket::new(bytes),
+            allowance,
             waiting: VecDeque::new(),
         }
     }
@@ -29,39 +26,36 @@ impl<T> Throttle<T> {
     /// Puts an item of `size` bytes at the end of the line; whether it has to wait there.
     pub(crate) fn queue(&mut self, now: Time, size: usize, item: T) -> bool {
         self.waiting.push_back((size as u64, item));
-        self.waiting.len() > 1 || self.opens_at() > now
+        self.waiting.len() > 1 || self.allowance.opens_at() > now
     }
 
     /// The size of the next item whose turn it is.
     pub(crate) fn peek(&self, now: Time) -> Option<usize> {
         let (size, _) = self.waiting.front()?;
-        (self.opens_at() <= now).then_some(*size as usize)
+        (self.allowance.opens_at() <= now).then_some(*size as usize)
     }
 
     /// The next item whose turn it is.
     pub(crate) fn next(&mut self, now: Time) -> Option<T> {
-        if self.opens_at() > now {
+        if self.allowance.opens_at() > now {
             return None;
         }
         let (size, item) = self.waiting.pop_front()?;
-        self.messages.spend(now, 1);
-        self.bytes.spend(now, size);
+        self.allowance.spend(now, size);
         Some(item)
     }
 
     /// When it is the turn of the next item, if there is one.
     pub(crate) fn turn(&self) -> Option<Time> {
-        (!self.waiting.is_empty()).then(|| self.opens_at())
-    }
-
-    fn opens_at(&self) -> Time {
-        self.messages.ready_at().max(self.bytes.ready_at())
+        (!self.waiting.is_empty()).then(|| self.allowance.opens_at())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use holdfast_protocol::pace::Rate;
 
     use super::*;
 
@@ -76,7 +70,7 @@ mod tests {
             per_second,
             burst: per_second,
         };
-        Throttle::new((rate(messages), rate(bytes)))
+        Throttle::new(Allowance::new((rate(messages), rate(bytes))))
     }
 
     fn passed(throttle: &mut Throttle<usize>, now: Time) -> Vec<usize> {

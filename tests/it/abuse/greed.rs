@@ -22,6 +22,12 @@ async fn greeted(net: &Net, name: &str) -> Raw {
     raw
 }
 
+async fn receipt(raw: &mut Raw) -> Receipt {
+    let frame = raw.frame().await;
+    assert_eq!(frame.kind, FrameType::Receipt);
+    frame.header().unwrap()
+}
+
 fn ping(seq: u32) -> Bytes {
     frame::encode(&Ping {
         seq,
@@ -129,6 +135,39 @@ async fn a_sender_over_its_rate_is_slowed_and_neither_refused_nor_deaf() {
     assert!(throttled >= 100.0, "{throttled}");
     pc.close().await;
     phone.close().await;
+    net.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_that_comes_back_may_send_no_more_for_it() {
+    let net = Net::start_as(1, |config| {
+        config.sessions = Manners {
+            messages_per_second: 1,
+            messages_burst: 50,
+            ..Manners::default()
+        };
+    })
+    .await;
+    let submit = |seq| {
+        let submit = Submit {
+            seq,
+            to: "alice/laptop".parse().unwrap(),
+            options: Options::default(),
+            again: false,
+        };
+        frame::encode_with_body(&submit, "more".into()).concat()
+    };
+    let mut greedy = greeted(&net, "alice/tablet").await;
+    (1..=50).for_each(|seq| greedy.bytes(submit(seq)));
+    for seq in 1..=50 {
+        assert_eq!(receipt(&mut greedy).await.seq, seq);
+    }
+    let throttled = || metric(net.admin_address("r1"), "throttled_total");
+    assert_eq!(throttled().await, 0.0);
+    let mut back = greeted(&net, "alice/tablet").await;
+    (51..=54).for_each(|seq| back.bytes(submit(seq)));
+    assert_eq!(receipt(&mut back).await.seq, 51);
+    assert!(throttled().await >= 3.0);
     net.stop().await;
 }
 

@@ -6,16 +6,20 @@
 //! section 8.1). A ticket is worth a handshake and no more, so nothing is synced: what a power cut
 //! takes is missed by nobody.
 //!
-//! The files hold the secrets of the sessions: folder and files are their owner's alone.
+//! The files hold the secrets of the sessions: folder and files are their owner's alone. The file of a
+//! ticket that was taken is emptied, and becomes that of another: when thousands come back at once, to
+//! make and delete as many files would cost a relay as much as the handshakes do.
 
 use std::{
-    fmt, fs,
-    io::{self, Write},
+    fmt,
+    fs::{self, File},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime},
 };
 
+use parking_lot::Mutex;
 use ring::digest;
 use rustls::server::StoresServerSessions;
 use tempfile::NamedTempFile;
@@ -26,8 +30,14 @@ const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// How many are kept. Each takes about 1.5 KiB, most of it the client's certificate.
 const MAX_TICKETS: usize = 100_000;
 
-/// What names of tickets end with; whatever else lies in the folder is left alone.
+/// What names of tickets end with; whatever else lies in the folder is left alone, but
 const SUFFIX: &str = ".ticket";
+
+/// files of tickets that were taken.
+const TAKEN: &str = ".taken";
+
+/// How many files of taken tickets are kept for others.
+const MAX_BLANKS: usize = 4096;
 
 /// A folder of sessions that can be resumed.
 pub struct TicketFolder {
@@ -35,6 +45,8 @@ pub struct TicketFolder {
     /// Told apart by it: a session is not resumed past the authority that it was verified with.
     authority: Vec<u8>,
     taken: AtomicU64,
+    /// Files of tickets that were taken.
+    blanks: Mutex<Vec<PathBuf>>,
 }
 
 impl TicketFolder {
@@ -51,6 +63,7 @@ impl TicketFolder {
             folder: folder.to_owned(),
             authority: authority.to_owned(),
             taken: AtomicU64::new(0),
+            blanks: Mutex::default(),
         })
     }
 
@@ -59,7 +72,12 @@ impl TicketFolder {
     /// # Errors
     /// When the folder cannot be read.
     pub fn sweep(&self, now: SystemTime) -> io::Result<()> {
-        let mut tickets = self.tickets()?;
+        for (made, path) in self.files(TAKEN)? {
+            if is_over(made, now) {
+                let _ = fs::remove_file(path);
+            }
+        }
+        let mut tickets = self.files(SUFFIX)?;
         tickets.sort_by(|(one, _), (other, _)| other.cmp(one));
         let fresh = tickets.partition_point(|(made, _)| !is_over(*made, now));
         for (_, path) in tickets.iter().skip(fresh.min(MAX_TICKETS)) {
@@ -69,11 +87,11 @@ impl TicketFolder {
         Ok(())
     }
 
-    fn tickets(&self) -> io::Result<Vec<(SystemTime, PathBuf)>> {
+    fn files(&self, suffix: &str) -> io::Result<Vec<(SystemTime, PathBuf)>> {
         let mut tickets = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
-            let is_ticket = entry.file_name().to_string_lossy().ends_with(SUFFIX);
+            let is_ticket = entry.file_name().to_string_lossy().ends_with(suffix);
             if let (true, Ok(metadata)) = (is_ticket, entry.metadata()) {
                 tickets.push((metadata.modified()?, entry.path()));
             }
@@ -95,6 +113,12 @@ impl TicketFolder {
     }
 
     fn write(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        let blank = self.blanks.lock().pop();
+        if let Some(blank) = blank
+            && fill(&blank, value).is_ok()
+        {
+            return fs::rename(blank, self.path(key));
+        }
         let mut file = NamedTempFile::new_in(&self.folder)?;
         file.write_all(value)?;
         file.persist(self.path(key))?;
@@ -106,16 +130,44 @@ impl TicketFolder {
         let number = self.taken.fetch_add(1, Ordering::Relaxed);
         let claimed = self
             .folder
-            .join(format!("{}-{number}.taken", std::process::id()));
+            .join(format!("{}-{number}{TAKEN}", std::process::id()));
         fs::rename(self.path(key), &claimed)?;
-        let made = fs::metadata(&claimed).and_then(|metadata| metadata.modified());
-        let value = fs::read(&claimed);
-        fs::remove_file(&claimed)?;
-        if is_over(made?, SystemTime::now()) {
+        let mut file = File::options().read(true).write(true).open(&claimed)?;
+        let made = file.metadata()?.modified()?;
+        let mut value = Vec::new();
+        file.read_to_end(&mut value)?;
+        file.set_len(0)?;
+        self.keep(claimed)?;
+        if is_over(made, SystemTime::now()) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        value
+        Ok(value)
     }
+
+    /// The file can be another ticket's.
+    fn keep(&self, blank: PathBuf) -> io::Result<()> {
+        let mut blanks = self.blanks.lock();
+        if blanks.len() >= MAX_BLANKS {
+            return fs::remove_file(blank);
+        }
+        blanks.push(blank);
+        Ok(())
+    }
+}
+
+impl Drop for TicketFolder {
+    fn drop(&mut self) {
+        for blank in self.blanks.lock().drain(..) {
+            // What stays is swept away when it is old.
+            let _ = fs::remove_file(blank);
+        }
+    }
+}
+
+/// Writes a file that is there, and empty. If it was swept away, it is not made again: others could
+/// read it.
+fn fill(blank: &Path, value: &[u8]) -> io::Result<()> {
+    File::options().write(true).open(blank)?.write_all(value)
 }
 
 impl StoresServerSessions for TicketFolder {
@@ -192,6 +244,7 @@ mod tests {
             .collect();
         let taken: usize = takers.into_iter().map(|taker| taker.join().unwrap()).sum();
         assert_eq!(taken, 50);
+        drop(relays);
         assert_eq!(
             fs::read_dir(dir.path()).unwrap().count(),
             0,
@@ -215,11 +268,28 @@ mod tests {
         let tickets = folder(dir.path());
         tickets.put(vec![1], vec![7]);
         tickets.sweep(SystemTime::now() + LIFETIME / 2).unwrap();
-        assert_eq!(tickets.tickets().unwrap().len(), 1);
+        assert_eq!(tickets.files(SUFFIX).unwrap().len(), 1);
         fs::write(dir.path().join("mine.txt"), "left alone").unwrap();
         tickets.sweep(SystemTime::now() + 2 * LIFETIME).unwrap();
-        assert_eq!(tickets.tickets().unwrap().len(), 0);
+        assert_eq!(tickets.files(SUFFIX).unwrap().len(), 0);
         assert!(dir.path().join("mine.txt").exists());
+    }
+
+    #[test]
+    fn the_file_of_a_taken_ticket_is_emptied_and_becomes_anothers() {
+        let dir = tempfile::tempdir().unwrap();
+        let tickets = folder(dir.path());
+        let blanks = || tickets.files(TAKEN).unwrap();
+        tickets.put(vec![1], vec![7; 1500]);
+        assert_eq!(tickets.take(&[1]), Some(vec![7; 1500]));
+        assert_eq!(fs::metadata(&blanks()[0].1).unwrap().len(), 0);
+        tickets.put(vec![2], vec![8; 1400]);
+        assert!(blanks().is_empty());
+        assert_eq!(tickets.take(&[2]), Some(vec![8; 1400]));
+        tickets.sweep(SystemTime::now() + 2 * LIFETIME).unwrap();
+        assert!(blanks().is_empty());
+        assert!(tickets.put(vec![3], vec![9]), "a file of its own");
+        assert_eq!(tickets.take(&[3]), Some(vec![9]));
     }
 
     #[cfg(unix)]
@@ -232,6 +302,6 @@ mod tests {
         tickets.put(vec![1], vec![7]);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&path), 0o700);
-        assert_eq!(mode(&tickets.tickets().unwrap()[0].1), 0o600);
+        assert_eq!(mode(&tickets.files(SUFFIX).unwrap()[0].1), 0o600);
     }
 }

@@ -203,9 +203,10 @@ impl Relay {
         if let Some(admin) = self.admin.take() {
             admin.shutdown().await;
         }
-        self.port.release().await;
         let store = self.store.clone();
-        let closed = tokio::task::spawn_blocking(move || store.close()).await;
+        let closing = tokio::task::spawn_blocking(move || store.close());
+        self.port.release().await;
+        let closed = closing.await;
         tracing::info!(relay = %self.name, "stopped");
         closed.unwrap_or(Ok(()))
     }

@@ -24,6 +24,10 @@ const IDLE_TIMEOUT_MS: u32 = 960_000;
 /// How long the other end of a watched connection may be silent.
 pub const WATCHED_TIMEOUT_MS: u32 = 10_000;
 
+/// The first guess at a watched connection's round trip: it decides how soon a first packet that was
+/// lost is repeated.
+const WATCHED_ROUND_TRIP: Duration = Duration::from_millis(50);
+
 /// How often a watched connection asks.
 const WATCHED_INTERVAL: Duration = Duration::from_secs(3);
 
@@ -123,7 +127,10 @@ pub fn dial_watched(
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(
             WATCHED_TIMEOUT_MS,
         ))))
-        .keep_alive_interval(Some(WATCHED_INTERVAL));
+        .keep_alive_interval(Some(WATCHED_INTERVAL))
+        // A server that is being started again is to be found as soon as it is there, by the next of
+        // the first packets.
+        .initial_rtt(WATCHED_ROUND_TRIP);
     connect(endpoint, tls, watched, address, trust_domain)
 }
 

@@ -40,8 +40,10 @@ const INCOMING_BUFFER_TOTAL: u64 = 16 * 1024 * 1024;
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 
 /// How long closed connections may take to be gone. Each stays for three probe timeouts (RFC 9000,
-/// section 10.2), which is below this for round trips of up to 300 ms.
-const GOODBYE_TIMEOUT: Duration = Duration::from_secs(3);
+/// section 10.2), to say once more that it is closed to whoever did not hear it. A server that is being
+/// restarted is missed meanwhile, and says as much with its first words (section 10.3), so it does not
+/// wait for long.
+const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A bound endpoint with the tasks that quinn runs for it.
 #[derive(Debug)]
@@ -66,8 +68,8 @@ impl Port {
     /// Waits until the last packets are out, the tasks have ended, and the address is free for
     /// another. The endpoint was closed, and its clones are gone.
     ///
-    /// It takes three seconds at most: quinn-proto 0.11.19 sets no timer for a connection whose
-    /// first packet closes it, which is what arrives of a dial that was given up when all before
+    /// It takes half a second at most, also because quinn-proto 0.11.19 sets no timer for a connection
+    /// whose first packet closes it, which is what arrives of a dial that was given up when all before
     /// was lost, and would keep it until its idle timeout.
     pub async fn release(self) {
         let idle = timeout(GOODBYE_TIMEOUT, self.endpoint.wait_idle()).await;

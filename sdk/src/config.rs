@@ -41,7 +41,8 @@ pub struct Config {
     pub pings: PingSchedule,
     /// How long to wait between two rounds of attempts to connect.
     pub retry: Retry,
-    /// How long one address may take to answer before another is tried.
+    /// How long one address may take to answer before another is tried. A relay to which many come at
+    /// once lets them wait for up to a second, so not less than two.
     pub dial_timeout: Duration,
 }
 

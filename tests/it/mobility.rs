@@ -1,5 +1,6 @@
 //! Devices that come back, move, and sleep.
 
+mod leaving;
 mod moving;
 mod resuming;
 mod sleeping;

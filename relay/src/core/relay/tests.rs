@@ -8,6 +8,7 @@ use holdfast_protocol::{
 use super::*;
 
 mod fairness;
+mod leaving;
 
 /// Two relays, of which `r1` is everybody's home, and devices.
 struct World {

@@ -1,0 +1,151 @@
+//! What devices are told of coming back, and of leaving a relay that stops.
+
+use holdfast_protocol::{
+    frame::{self, FrameReader, FrameType},
+    limits::MAX_CONTROL_PAYLOAD,
+    message::{GoAway, Hello, Welcome},
+};
+
+use super::*;
+
+/// A relay that lets in one device a second, and knows of two others.
+struct Scene {
+    relay: Relay,
+    now: Moment,
+    readers: BTreeMap<Conn, FrameReader>,
+    redial_ms: Vec<u32>,
+    told_to_go: BTreeMap<Conn, GoAway>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let settings = Settings {
+            handshake_rate: 1,
+            ..Settings::new(name("r1"))
+        };
+        let relay = Relay::boot(settings, Arc::new(MemoryRows::default())).unwrap();
+        let now = Moment {
+            time: Time::ZERO,
+            wall_ms: 0,
+        };
+        let mut scene = Self {
+            relay,
+            now,
+            readers: BTreeMap::new(),
+            redial_ms: Vec::new(),
+            told_to_go: BTreeMap::new(),
+        };
+        let leased = Leased {
+            valid_ms: 15_000,
+            others: vec![address("r2"), address("r3")],
+        };
+        scene.relay.leased(now, Some(leased));
+        scene
+    }
+
+    fn attach(&mut self, number: usize) -> Conn {
+        let who = format!("spiffe://test/device/a{number}/phone");
+        let (_, who) = Identity::parse(&who).unwrap();
+        let conn = self.relay.accept(self.now, &who).unwrap();
+        let hello = Hello {
+            agent: "test/1".parse().unwrap(),
+            outbox: 1,
+            inbox: 1,
+            next_within_ms: 60_000,
+            background: false,
+        };
+        self.relay.control(self.now, conn, frame::encode(&hello));
+        self.carry();
+        conn
+    }
+
+    fn attach_many(&mut self, count: usize) -> Vec<Conn> {
+        (0..count).map(|number| self.attach(number)).collect()
+    }
+
+    fn drain(&mut self, seconds: u64) {
+        self.relay.drain(self.now, Duration::from_secs(seconds));
+        self.carry();
+    }
+
+    fn carry(&mut self) {
+        while let Some(output) = self.relay.poll(self.now) {
+            match output {
+                Output::Control { conn, bytes } => self.hear(conn, bytes),
+                Output::Locate(account) => {
+                    let answer = Allocation::Relays {
+                        home: Some(name("r1")),
+                        relays: vec![address("r1")],
+                    };
+                    self.relay.located(self.now, &account, Some(answer));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn hear(&mut self, conn: Conn, bytes: Bytes) {
+        let reader = self.readers.entry(conn);
+        let reader = reader.or_insert_with(|| FrameReader::new(MAX_CONTROL_PAYLOAD));
+        reader.push(bytes);
+        while let Some(frame) = reader.next().unwrap() {
+            match frame.kind {
+                FrameType::Welcome => {
+                    let welcome: Welcome = frame.header().unwrap();
+                    self.redial_ms.push(welcome.redial_ms);
+                }
+                FrameType::GoAway => {
+                    self.told_to_go.insert(conn, frame.header().unwrap());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// How many are sent to each of the others first.
+    fn sent_to(&self, relay: &str) -> usize {
+        let all = self.told_to_go.values();
+        let first = all.filter(|go_away| go_away.successors[0].name == name(relay));
+        first.count()
+    }
+}
+
+#[test]
+fn a_device_is_told_how_long_all_need_to_come_back() {
+    let mut scene = Scene::new();
+    let conns = scene.attach_many(3);
+    assert_eq!(scene.redial_ms, [1000, 2000, 3000]);
+    scene.relay.ended(scene.now, conns[0]);
+    scene.attach(9);
+    assert_eq!(scene.redial_ms.last(), Some(&3000), "who is gone, is gone");
+}
+
+#[test]
+fn devices_leave_over_as_long_as_the_others_need_to_take_them_and_go_to_all_of_them() {
+    let mut scene = Scene::new();
+    scene.attach_many(6);
+    scene.drain(20);
+    let told = scene.told_to_go.values();
+    let spans: Vec<_> = told.map(|it| (it.within_ms, it.spread_ms)).collect();
+    assert_eq!(spans, [(20_000, 3_000); 6]);
+    assert_eq!([scene.sent_to("r2"), scene.sent_to("r3")], [3, 3]);
+}
+
+#[test]
+fn they_leave_in_time_even_if_the_others_need_longer() {
+    let mut scene = Scene::new();
+    scene.attach_many(100);
+    scene.drain(20);
+    assert!(scene.told_to_go.values().all(|it| it.spread_ms == 15_000));
+}
+
+#[test]
+fn who_comes_late_is_told_what_time_is_left() {
+    let mut scene = Scene::new();
+    scene.attach_many(100);
+    scene.drain(20);
+    scene.now.time = Time::at(Duration::from_secs(12));
+    let late = scene.attach(100);
+    let told = &scene.told_to_go[&late];
+    assert_eq!((told.within_ms, told.spread_ms), (8_000, 8_000));
+}

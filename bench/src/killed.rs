@@ -4,16 +4,12 @@
 use std::time::{Duration, Instant};
 
 use holdfast::{Client, State};
-use holdfast_tests::{
-    daemon::Daemon,
-    net::{Net, within},
-    rig::role::Program,
-};
+use holdfast_tests::net::{Net, within};
 
 use crate::{
     Effort,
     figure::{Figure, Goal, percentile},
-    site::{self, Mobile, Place, RELAY, ms},
+    site::{self, Mobile, Place, Post, RELAY, ms},
 };
 
 const ROUND_TRIP: Duration = Duration::from_millis(80);
@@ -26,15 +22,13 @@ const BACKOFF: Duration = Duration::from_millis(500);
 
 pub(crate) async fn measure(effort: Effort) -> Vec<Figure> {
     let net = Net::start(0).await;
-    let mut config = net.relay_config(RELAY, site::limits());
-    let mut relay = started(&net, &config).await;
-    config.listen = relay.address();
+    let mut relay = Post::start(&net, RELAY, site::limits()).await;
     let place = Place::away(ROUND_TRIP, 1);
     let phone = Mobile::start(&net.pki, "alice/phone", relay.address(), &place).await;
     let (mut noticed, mut back) = (Vec::new(), Vec::new());
     for _ in 0..effort.pick(1, 5) {
         relay.kill().await;
-        relay = started(&net, &config).await;
+        relay.start_again(&net).await;
         // The ping of an app that comes to the foreground is the next one.
         let pinged = Instant::now();
         phone.client.foreground();
@@ -52,14 +46,6 @@ pub(crate) async fn measure(effort: Effort) -> Vec<Figure> {
         Figure::new("killed.noticed_ms", percentile(&noticed, 1.0), "ms", soon),
         Figure::new("killed.back_ms", percentile(&back, 1.0), "ms", later),
     ]
-}
-
-/// This program again, as a relay that the allocator knows.
-async fn started(net: &Net, config: &holdfast_relay::Config) -> Daemon {
-    let mut relay = Daemon::launch(Program::Own.command(), config);
-    relay.listening().await.expect("it listens");
-    net.leased(RELAY).await;
-    relay
 }
 
 async fn until(client: &Client, attached: bool) {

@@ -7,6 +7,8 @@
 //!   messages, and what became of them; `couple`: a phone and a computer that exchange them;
 //! - `resume`, `migration`, `outage`, `killed`, `background`: a measurement each, over real sockets
 //!   and the harness's seeded link;
+//! - `crowd`: very many devices; `throng`: in a process of their own; `meter`: how many handshakes a relay begins; `rolling`, `storm`: what
+//!   becomes of such a crowd when relays are restarted, and when all of it comes at once;
 //! - `plot`: the pictures.
 //!
 //! The harness of the tests is used as it is, so this runs where it does: on Linux.
@@ -17,14 +19,19 @@
 
 mod background;
 mod couple;
+mod crowd;
 pub mod figure;
 mod killed;
+mod meter;
 mod migration;
 mod nat;
 mod outage;
 mod plot;
 mod resume;
+mod rolling;
 mod site;
+mod storm;
+mod throng;
 mod traffic;
 
 use std::{
@@ -34,13 +41,14 @@ use std::{
 };
 
 pub use figure::{Figure, Goal};
+use plot::Picture;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effort {
-    /// Enough to see that all is well: about half a minute.
+    /// Enough to see that all is well: about a minute.
     Quick,
-    /// As the goals have it: one and a half minutes.
+    /// As the goals have it: about five minutes.
     Full,
 }
 
@@ -55,12 +63,47 @@ impl Effort {
 }
 
 /// To be called first thing in `main`: a program that measures starts itself again as the relay that
-/// it kills. `None` if this is not that relay.
+/// it kills, and as very many devices. `None` if this is neither.
 pub fn play() -> Option<ExitCode> {
-    holdfast_tests::rig::role::play()
+    holdfast_tests::rig::role::play().or_else(throng::play)
 }
 
-/// Measures everything about mobile devices; tells each figure when it is there, and says which
+/// What is measured, each by itself: the first word of its figures' names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// `nat60`, `nat120`, `nat300`.
+    Nat,
+    /// `resume`.
+    Resume,
+    /// `migration`.
+    Migration,
+    /// `outage10`.
+    Outage,
+    /// `killed`.
+    Killed,
+    /// `background`.
+    Background,
+    /// `rolling`.
+    Rolling,
+    /// `storm`.
+    Storm,
+}
+
+impl Part {
+    /// All of them, in the order in which they are measured.
+    pub const ALL: [Self; 8] = [
+        Self::Nat,
+        Self::Resume,
+        Self::Migration,
+        Self::Outage,
+        Self::Killed,
+        Self::Background,
+        Self::Rolling,
+        Self::Storm,
+    ];
+}
+
+/// Measures what is wanted of mobile devices; tells each figure when it is there, and says which
 /// pictures it has drawn in `folder`, which is made if need be.
 ///
 /// # Errors
@@ -69,18 +112,41 @@ pub fn play() -> Option<ExitCode> {
 /// # Panics
 /// When a measurement cannot be made: no port, no disk, or a message that does not come for 30 s.
 pub async fn mobility(
+    parts: &[Part],
     effort: Effort,
     folder: &Path,
     tell: &mut dyn FnMut(Figure),
 ) -> io::Result<Vec<PathBuf>> {
-    let mut all = |figures: Vec<Figure>| figures.into_iter().for_each(&mut *tell);
-    let courses = nat::courses();
-    all(nat::figures(&courses));
-    all(resume::measure(effort).await);
-    let (figures, gaps) = migration::measure(effort).await;
-    all(figures);
-    all(outage::measure(effort).await);
-    all(killed::measure(effort).await);
-    all(background::measure(effort).await);
-    plot::draw(folder, &courses, &gaps)
+    let mut pictures = Vec::new();
+    for part in Part::ALL.into_iter().filter(|part| parts.contains(part)) {
+        let (figures, picture) = measure(part, effort).await;
+        figures.into_iter().for_each(&mut *tell);
+        pictures.extend(picture);
+    }
+    plot::draw(folder, &pictures)
+}
+
+async fn measure(part: Part, effort: Effort) -> (Vec<Figure>, Option<Picture>) {
+    match part {
+        Part::Nat => {
+            let courses = nat::courses();
+            (nat::figures(&courses), Some(Picture::Intervals(courses)))
+        }
+        Part::Resume => (resume::measure(effort).await, None),
+        Part::Migration => {
+            let (figures, gaps) = migration::measure(effort).await;
+            (figures, Some(Picture::Moves(gaps)))
+        }
+        Part::Outage => (outage::measure(effort).await, None),
+        Part::Killed => (killed::measure(effort).await, None),
+        Part::Background => (background::measure(effort).await, None),
+        Part::Rolling => {
+            let (figures, gaps) = rolling::measure(effort).await;
+            (figures, Some(Picture::Restarts(gaps)))
+        }
+        Part::Storm => {
+            let (figures, crowds) = storm::measure(effort).await;
+            (figures, Some(Picture::Storm(crowds)))
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! The pictures: how the gaps of the moves are distributed, and how the ping interval grows behind
-//! each translation.
+//! The pictures: how the gaps of moves and of restarts are distributed, how the ping interval grows
+//! behind each translation, and how a storm comes back.
 
 use std::{
     fs, io,
@@ -17,7 +17,7 @@ use plotters::{
     style::{BLACK, Color, Palette, Palette99, WHITE},
 };
 
-use crate::{figure::percentile, nat::Course};
+use crate::{figure::percentile, nat::Course, storm::Storm};
 
 type Sheet<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
@@ -33,52 +33,94 @@ struct Axes {
     y: (&'static str, f64),
 }
 
-/// Draws all, in a folder that is made if need be; which files.
-pub(crate) fn draw(folder: &Path, courses: &[Course], gaps: &[f64]) -> io::Result<Vec<PathBuf>> {
+/// Draws them, in a folder that is made if need be; which files.
+pub(crate) fn draw(folder: &Path, pictures: &[Picture]) -> io::Result<Vec<PathBuf>> {
     fs::create_dir_all(folder)?;
-    let drawn = [
-        (folder.join("migration-gap.svg"), Picture::Gaps(gaps)),
-        (
-            folder.join("ping-interval.svg"),
-            Picture::Intervals(courses),
-        ),
-    ];
-    for (path, picture) in &drawn {
-        let sheet = SVGBackend::new(path, (900, 520)).into_drawing_area();
+    let mut drawn = Vec::new();
+    for picture in pictures {
+        let path = folder.join(picture.file());
+        let sheet = SVGBackend::new(&path, (900, 520)).into_drawing_area();
         picture
             .draw(&sheet)
             .map_err(|e| io::Error::other(e.to_string()))?;
+        drop(sheet);
+        drawn.push(path);
     }
-    Ok(drawn.into_iter().map(|(path, _)| path).collect())
+    Ok(drawn)
 }
 
-enum Picture<'a> {
-    Gaps(&'a [f64]),
-    Intervals(&'a [Course]),
+/// What is drawn.
+pub(crate) enum Picture {
+    /// The gaps of moves, in milliseconds.
+    Moves(Vec<f64>),
+    /// The intervals that were learned.
+    Intervals(Vec<Course>),
+    /// The gaps of a rolling restart, in milliseconds.
+    Restarts(Vec<f64>),
+    /// How many of a storm were back, and how many handshakes the relay had begun: each with the seconds
+    /// since it began.
+    Storm(Storm),
 }
 
-impl Picture<'_> {
+impl Picture {
+    fn file(&self) -> &'static str {
+        match self {
+            Self::Moves(_) => "migration-gap.svg",
+            Self::Intervals(_) => "ping-interval.svg",
+            Self::Restarts(_) => "rolling-gap.svg",
+            Self::Storm(_) => "storm.svg",
+        }
+    }
+
     fn draw(&self, sheet: &Sheet<'_>) -> Drawn {
         match self {
-            Self::Gaps(gaps) => draw_gaps(sheet, gaps),
+            Self::Moves(gaps) => {
+                let title = "From a change of network to the next message, round trip 100 ms";
+                draw_gaps(sheet, title, "of all changes, both directions", gaps)
+            }
             Self::Intervals(courses) => draw_intervals(sheet, courses),
+            Self::Restarts(gaps) => {
+                let title = "The slowest message to each device while two relays are restarted";
+                draw_gaps(sheet, title, "of all devices", gaps)
+            }
+            Self::Storm(storm) => draw_storm(sheet, storm),
         }
     }
 }
 
-fn draw_gaps(sheet: &Sheet<'_>, gaps: &[f64]) -> Drawn {
+fn draw_storm(sheet: &Sheet<'_>, storm: &Storm) -> Drawn {
+    let curves = [("back", &storm.back), ("handshakes begun", &storm.begun)];
+    let ends = curves.iter().filter_map(|(_, curve)| curve.last());
+    let (longest, most) = ends.fold((1.0_f64, 1.0_f64), |(x, y), last| {
+        (x.max(last.0), y.max(last.1))
+    });
+    let mut chart = axes(
+        sheet,
+        &Axes {
+            title: "Devices that come back all at once",
+            x: ("seconds", longest),
+            y: ("devices", most),
+        },
+    )?;
+    for (index, (label, curve)) in curves.into_iter().enumerate() {
+        line(&mut chart, index, label, curve.iter().copied())?;
+    }
+    finish(sheet, &mut chart)
+}
+
+fn draw_gaps(sheet: &Sheet<'_>, title: &'static str, label: &str, gaps: &[f64]) -> Drawn {
     let longest = percentile(gaps, 1.0).max(500.0);
     let mut chart = axes(
         sheet,
         &Axes {
-            title: "From a change of network to the next message, round trip 100 ms",
+            title,
             x: ("gap in ms", longest),
-            y: ("share of the gaps", 1.0),
+            y: ("share", 1.0),
         },
     )?;
     let steps = (0..=1000).map(|step| f64::from(step) / 1000.0);
     let points = steps.map(|share| (percentile(gaps, share), share));
-    line(&mut chart, 0, "of all changes, both directions", points)?;
+    line(&mut chart, 0, label, points)?;
     finish(sheet, &mut chart)
 }
 

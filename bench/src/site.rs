@@ -6,10 +6,12 @@ use std::{net::SocketAddr, time::Duration};
 use holdfast::{Client, Config, Retry};
 use holdfast_relay::Limits;
 use holdfast_tests::{
+    daemon::Daemon,
     guide::Guide,
     link::{Link, Weather},
     net::{Net, attached},
     pki::Pki,
+    rig::role::Program,
     scrape,
 };
 
@@ -19,6 +21,14 @@ pub(crate) const RELAY: &str = "r1";
 /// A relay and an allocator in this process, as they are when nothing is configured.
 pub(crate) async fn relay() -> Net {
     Net::start_with(1, limits()).await
+}
+
+/// This program again, as a relay that the allocator knows.
+async fn started(net: &Net, name: &str, config: &holdfast_relay::Config) -> Daemon {
+    let mut relay = Daemon::launch(Program::Own.command(), config);
+    relay.listening().await.expect("it listens");
+    net.leased(name).await;
+    relay
 }
 
 /// A device that stays where it is, beside the relay.
@@ -32,6 +42,55 @@ pub(crate) fn limits() -> Limits {
     Limits {
         max_disk_fill: 1.0,
         ..Limits::default()
+    }
+}
+
+/// A relay's process, and what it is started with.
+pub(crate) struct Post {
+    name: &'static str,
+    config: holdfast_relay::Config,
+    /// Unless it was stopped.
+    daemon: Option<Daemon>,
+}
+
+impl Post {
+    pub(crate) async fn start(net: &Net, name: &'static str, limits: Limits) -> Self {
+        let mut config = net.relay_config(name, limits);
+        let daemon = started(net, name, &config).await;
+        config.listen = daemon.address();
+        Self {
+            name,
+            config,
+            daemon: Some(daemon),
+        }
+    }
+
+    /// Where it was before.
+    pub(crate) async fn start_again(&mut self, net: &Net) {
+        self.daemon = Some(started(net, self.name, &self.config).await);
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub(crate) async fn terminate(&mut self) {
+        let daemon = self.daemon.take().expect("a relay that runs");
+        assert!(daemon.terminate().await, "an orderly stop");
+    }
+
+    /// Kills it without a chance to say anything.
+    pub(crate) async fn kill(&mut self) {
+        let daemon = self.daemon.take().expect("a relay that runs");
+        daemon.kill().await;
+    }
+
+    /// Where its metrics are.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        let daemon = self.daemon.as_ref().expect("a relay that runs");
+        daemon.admin_address().expect("an admin port")
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.config.listen
     }
 }
 

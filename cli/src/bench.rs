@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
-use holdfast_bench::{Effort, Figure};
+use clap::{Args, Subcommand, ValueEnum};
+use holdfast_bench::{Effort, Figure, Part};
 
 use crate::{failure::Failure, output};
 
@@ -11,7 +11,8 @@ use crate::{failure::Failure, output};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   holdfast bench mobility            a table: each figure, its goal, and whether it holds
-  holdfast bench mobility --json     a line of JSON for each figure")]
+  holdfast bench mobility --json     a line of JSON for each figure
+  holdfast bench mobility --only storm")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     subject: Subject,
@@ -28,12 +29,43 @@ struct Mobility {
     /// Print a line of JSON for each figure
     #[arg(long)]
     json: bool,
-    /// Measure less, in half a minute
+    /// Measure less, in a minute
     #[arg(long)]
     quick: bool,
+    /// Measure this part only; may be given several times
+    #[arg(long, value_name = "PART", value_enum)]
+    only: Vec<Subset>,
     /// Where the pictures go
     #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
     out: PathBuf,
+}
+
+/// A part of what is measured; its figures' names begin so.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Subset {
+    Nat,
+    Resume,
+    Migration,
+    Outage,
+    Killed,
+    Background,
+    Rolling,
+    Storm,
+}
+
+impl From<Subset> for Part {
+    fn from(subset: Subset) -> Self {
+        match subset {
+            Subset::Nat => Self::Nat,
+            Subset::Resume => Self::Resume,
+            Subset::Migration => Self::Migration,
+            Subset::Outage => Self::Outage,
+            Subset::Killed => Self::Killed,
+            Subset::Background => Self::Background,
+            Subset::Rolling => Self::Rolling,
+            Subset::Storm => Self::Storm,
+        }
+    }
 }
 
 /// Measures, and prints each figure as soon as it is there.
@@ -56,7 +88,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         true => Effort::Quick,
         false => Effort::Full,
     };
-    let pictures = holdfast_bench::mobility(effort, &mobility.out, &mut tell).await;
+    let mut parts: Vec<Part> = mobility.only.into_iter().map(Part::from).collect();
+    if parts.is_empty() {
+        parts = Part::ALL.to_vec();
+    }
+    let pictures = holdfast_bench::mobility(&parts, effort, &mobility.out, &mut tell).await;
     for picture in pictures.map_err(Failure::file(&mobility.out))? {
         output::note(&picture.display().to_string());
     }

@@ -9,6 +9,7 @@
 //! answers what it [asks](Router::take_asks).
 
 mod residents;
+mod upkeep;
 mod waiting;
 
 #[cfg(test)]
@@ -21,7 +22,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -55,18 +55,6 @@ use crate::{
     metrics::Metrics,
     store::{Boot, MailboxStore, StoreError},
 };
-
-/// How many durable commits are answered at a time: a fraction of a millisecond of work.
-const FINISHED: usize = 32;
-
-/// How often at most what is held in memory is looked through.
-const TICK: Duration = Duration::from_millis(25);
-
-/// How often some accounts are looked through for mail past its time to live.
-const SWEEP: Duration = Duration::from_secs(1);
-
-/// How many accounts at a time.
-const SWEEP_ACCOUNTS: usize = 1000;
 
 /// Where an account is at home.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -391,15 +379,6 @@ impl Router {
         let tick = alarm.map(|alarm| alarm.max(state.next_tick));
         tick.map_or(state.next_sweep, |tick| tick.min(state.next_sweep))
     }
-
-    /// Does what time and the store have brought: answers what became durable, writes what was held
-    /// too long, drops what has expired.
-    pub(crate) fn work(&self, now: Moment) {
-        let done = [self.0.finish(now), self.0.tick(now), self.0.sweep(now)];
-        for error in done.into_iter().filter_map(Result::err) {
-            tracing::error!(%error, "an account could not be read");
-        }
-    }
 }
 
 impl Inner {
@@ -559,84 +538,6 @@ impl Inner {
             self.store.commit(writes, Box::new(done));
         }
         Some(*last)
-    }
-
-    /// Answers some of what became durable. The rest waits for the next time, which comes at once:
-    /// there are others that wait for a processor.
-    fn finish(&self, now: Moment) -> Result<(), StoreError> {
-        let some = self.finished.take(FINISHED);
-        let mut result = Ok(());
-        for commit in &some {
-            // One at a time: others wait for the lock, too.
-            let mut state = self.state.lock();
-            let done = self.with_account(now, &mut state, &commit.account, |account, desk| {
-                let durable = commit.durable.iter();
-                durable.for_each(|done| account.stored(done, desk));
-            });
-            result = result.and(done);
-        }
-        if !some.is_empty() {
-            self.turns
-                .written(some.iter().map(|commit| commit.weight).sum());
-        }
-        result
-    }
-
-    fn tick(&self, now: Moment) -> Result<(), StoreError> {
-        let mut state = self.state.lock();
-        if now.time < state.next_tick {
-            return Ok(());
-        }
-        while let Some(name) = state.residents.next_due(now.time) {
-            state.next_tick = now.time + TICK;
-            self.with_account(now, &mut state, &name, Account::tick)?;
-        }
-        Ok(())
-    }
-
-    /// Looks through some accounts for what has expired, and drops from memory what the store
-    /// knows anyway.
-    fn sweep(&self, now: Moment) -> Result<(), StoreError> {
-        let mut state = self.state.lock();
-        if now.time < state.next_sweep {
-            return Ok(());
-        }
-        state.next_sweep = now.time + SWEEP;
-        self.record_time(now, &mut state.mail_clock);
-        let durable = self.finished.through.load(Ordering::Acquire);
-        for _ in 0..SWEEP_ACCOUNTS.min(state.residents.len()) {
-            let Some(name) = state.residents.next_in_round() else {
-                break;
-            };
-            self.with_account(now, &mut state, &name, Account::sweep)?;
-            if state.residents.len() > self.rules.max_settled
-                && let Some(account) = state.residents.unload(&name, durable)
-            {
-                self.metrics.unloaded(account.waiting_bytes());
-            }
-        }
-        if state.residents.len() > self.rules.max_settled && durable < state.writes {
-            self.ask_for_durability(state.writes);
-        }
-        Ok(())
-    }
-
-    /// Writes down now and then what the clock of mail shows: the next run begins there.
-    fn record_time(&self, now: Moment, mail_clock: &mut MailClock) {
-        if let Some(reading) = mail_clock.record(now) {
-            let reading = vec![Write::PutReading(reading)];
-            self.store.commit(reading, Box::new(|| {}));
-        }
-    }
-
-    /// Has the store tell when everything up to a number is durable: what nobody waits for is
-    /// otherwise never told of.
-    fn ask_for_durability(&self, number: u64) {
-        let finished = self.finished.clone();
-        let done = move || {
-            finished.through.fetch_max(number, Ordering::AcqRel);
-        };
-        self.store.commit(Vec::new(), Box::new(done));
     }
 }
 

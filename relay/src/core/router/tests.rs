@@ -6,7 +6,7 @@ use holdfast_protocol::{
     time::Time,
 };
 
-use super::*;
+use super::{upkeep::SWEEP, *};
 use crate::{
     mail::{
         message::Message,

@@ -66,10 +66,10 @@ impl Families {
         }
     }
 
-    /// They write from now on, no account at the same moment as another.
-    pub(crate) fn write(&mut self, load: Load) {
-        let accounts = self.clients.len() / 2;
-        for (number, pair) in self.clients.chunks_exact(2).enumerate() {
+    /// So many of them write from now on, no account at the same moment as another.
+    pub(crate) fn write(&mut self, accounts: usize, load: Load) {
+        let writing = self.clients.chunks_exact(2).take(accounts);
+        for (number, pair) in writing.enumerate() {
             let offset = load.every.mul_f64(number as f64 / accounts as f64);
             for (from, other) in [(&pair[0], &pair[1]), (&pair[1], &pair[0])] {
                 let to = other.identity().to_string();

@@ -81,7 +81,7 @@ impl Picture {
             Self::Intervals(courses) => draw_intervals(sheet, courses),
             Self::Restarts(gaps) => {
                 let title = "The slowest message to each device while two relays are restarted";
-                draw_gaps(sheet, title, "of all devices", gaps)
+                draw_gaps(sheet, title, "of all that are written to", gaps)
             }
             Self::Storm(storm) => draw_storm(sheet, storm),
         }

@@ -17,19 +17,20 @@ use crate::{
 };
 
 /// How long devices have to go elsewhere: what two relays of this size would be given.
-const DRAIN: Duration = Duration::from_secs(20);
+const DRAIN: Duration = Duration::from_secs(15);
 
 /// How long traffic flows before the first relay is stopped, and after each is back.
 const CALM: Duration = Duration::from_secs(3);
 
-/// What each device is sent by the other of its account. In a gap that is as long as this, there is a
-/// message for sure.
+/// What each device that is written to is sent by the other of its account. In a gap that is as long as
+/// this, there is a message for sure.
 const LOAD: Load = Load {
-    every: Duration::from_secs(2),
+    every: Duration::from_secs(1),
     bytes: 200,
 };
 
-/// The figures, and for each device how long the message took that took longest, in milliseconds.
+/// The figures, and for each device that is written to how long the message took that took longest, in
+/// milliseconds.
 pub(crate) async fn measure(effort: Effort) -> (Vec<Figure>, Vec<f64>) {
     let net = Net::start(0).await;
     let limits = Limits {
@@ -40,8 +41,9 @@ pub(crate) async fn measure(effort: Effort) -> (Vec<Figure>, Vec<f64>) {
         Post::start(&net, "r1", limits.clone()).await,
         Post::start(&net, "r2", limits).await,
     ];
-    let mut families = Families::gather(&net, effort.pick(150, 2_500)).await;
-    families.write(LOAD);
+    let (accounts, writing) = effort.pick((150, 50), (2_500, 500));
+    let mut families = Families::gather(&net, accounts).await;
+    families.write(writing, LOAD);
     tokio::time::sleep(CALM).await;
     let (since, mut most) = (Instant::now(), 0.0_f64);
     for leaving in 0..relays.len() {

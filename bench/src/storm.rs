@@ -88,7 +88,7 @@ impl Scene {
     /// All of the throng want another session, while others write to each other.
     async fn reconnect_all(&mut self) -> (Vec<Figure>, Storm) {
         let mut residents = Families::gather(&self.net, ACCOUNTS).await;
-        residents.write(LOAD);
+        residents.write(ACCOUNTS, LOAD);
         tokio::time::sleep(CALM).await;
         let (since, meter) = (Instant::now(), Meter::start(self.relay.admin()));
         let before = self.counted("refused").await;

@@ -11,7 +11,7 @@
 //!   app ──────┤ desk ─ outbox, inbox, allowing    what is sent, shown │
 //!   disk ─────┤ search ─ itinerary, backoff       without a relay     │
 //!   network ──┤ session ─ the protocol's client   with one            │
-//!             │ rival, surroundings               when the path moves │
+//!             │ rival, ghosts, surroundings       when the path moves │
 //!             └───────────────────────────────────────────────────────┘
 //! ```
 //!
@@ -24,6 +24,7 @@ mod backoff;
 mod desk;
 mod engine;
 mod failure;
+mod ghosts;
 mod inbox;
 mod itinerary;
 mod logbook;

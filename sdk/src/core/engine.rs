@@ -28,6 +28,7 @@ use super::{
     backoff::Backoff,
     desk::Desk,
     failure::Failure,
+    ghosts::Ghosts,
     inbox::Mark,
     itinerary::{Itinerary, Stop},
     logbook::Logbook,
@@ -145,6 +146,7 @@ enum Next {
 pub struct Engine {
     config: ClientConfig,
     search: Search,
+    ghosts: Ghosts,
     desk: Desk,
     surroundings: Surroundings,
     radio: Radio,
@@ -167,6 +169,7 @@ impl Engine {
         let mut engine = Self {
             surroundings: Surroundings::new(config.session.pings, networks),
             radio: Radio::new(now),
+            ghosts: Ghosts::default(),
             round_trip: None,
             moved: None,
             was_offline: false,
@@ -299,6 +302,7 @@ impl Engine {
         );
         let session = Session::new(self.config.clone(), learner, background, now);
         let hello = session.hello();
+        self.ghosts.dialled(now);
         self.outputs.push_back(Output::Dial { stop, hello });
         session
     }
@@ -370,6 +374,7 @@ impl Engine {
         }
         let relay = stop.relay.clone();
         let redial = Duration::from_millis(welcome.redial_ms.into());
+        self.ghosts.welcomed();
         self.search.attached(&relay, redial);
         let time_ms = welcome.time_ms;
         self.desk.begin_session(now, time_ms, &mut self.outputs);
@@ -431,7 +436,7 @@ impl Engine {
                 let session = *session;
                 self.phase = Phase::Dialling { stop, session };
             }
-            rival if loss.is_superseded() && rival.may_have_won(now) => {
+            _ if loss.is_superseded() && self.ghosts.may_walk(now) => {
                 self.search.hurry();
                 self.seek(now);
             }
@@ -624,7 +629,7 @@ impl Engine {
             (Phase::Greeting { .. }, Event::Welcomed(welcome)) => self.welcomed(now, welcome),
             (Phase::Serving { .. }, event) => {
                 if let Event::Observed(observation) = &event {
-                    self.observed(*observation, now);
+                    self.observed(*observation);
                 }
                 if let Some(go_away) = self.desk.hear(event, &mut self.outputs) {
                     self.sent_away(go_away, now);

@@ -8,7 +8,7 @@
 //! - The relay is stopping, and has named successors. Then one of them is dialled, and the first
 //!   connection is left, however well it works.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use holdfast_protocol::time::Time;
 
@@ -19,10 +19,6 @@ const LEAST: Duration = Duration::from_millis(500);
 
 /// What is taken for the round trip before one was measured.
 const FIRST_GUESS: Duration = Duration::from_millis(200);
-
-/// For how long a rival that was given up may still make itself felt: its first words may have
-/// reached the relay, which then ends the session that was kept.
-const AFTERMATH: Duration = Duration::from_secs(10);
 
 /// The rival of one session.
 #[derive(Debug, Default)]
@@ -38,11 +34,6 @@ pub(crate) enum Rival {
         stop: Stop,
         /// What it is to become.
         session: Box<Session>,
-    },
-    /// It was given up.
-    GivenUp {
-        /// When.
-        at: Time,
     },
 }
 
@@ -76,22 +67,7 @@ impl Rival {
     }
 
     /// The session has been heard of. Whether the rival is to be given up.
-    pub(crate) fn answered(&mut self, now: Time) -> bool {
-        match self {
-            Self::Dialling { .. } => {
-                *self = Self::GivenUp { at: now };
-                true
-            }
-            Self::Due(_) => {
-                *self = Self::None;
-                false
-            }
-            Self::None | Self::GivenUp { .. } => false,
-        }
-    }
-
-    /// Whether it may be the rival that has taken the session's place.
-    pub(crate) fn may_have_won(&self, now: Time) -> bool {
-        matches!(self, Self::GivenUp { at } if now.since(*at) < AFTERMATH)
+    pub(crate) fn answered(&mut self) -> bool {
+        mem::take(self).is_dialling()
     }
 }

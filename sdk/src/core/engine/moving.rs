@@ -151,7 +151,7 @@ impl Engine {
     }
 
     /// The relay is there, and the path works.
-    pub(super) fn observed(&mut self, observation: Observation, now: Time) {
+    pub(super) fn observed(&mut self, observation: Observation) {
         self.round_trip = Some(observation.round_trip);
         let Phase::Serving {
             stop,
@@ -162,7 +162,7 @@ impl Engine {
         else {
             return;
         };
-        if leaving.is_none() && rival.answered(now) {
+        if leaving.is_none() && rival.answered() {
             self.outputs.push_back(Output::Abandon);
         }
         if mem::take(&mut self.was_offline) {

@@ -305,6 +305,28 @@ fn the_end_of_the_storage_is_the_end_of_the_client() {
 }
 
 #[test]
+fn a_dial_that_was_given_up_and_reached_its_relay_late_parks_nobody() {
+    let mut relay = relay();
+    relay.addresses.push("192.0.2.1:2".parse().unwrap());
+    let mut engine = engine(vec![relay]);
+    let failure = Failure::Unreachable("no answer in time".to_owned());
+    said(&mut engine);
+    engine.handle(at(3000), Input::DialFailed(failure));
+    assert_eq!(said(&mut engine), ["Connecting { attempt: 2 }", "dial r1"]);
+    engine.handle(at(3100), Input::Connected);
+    engine.handle(at(3110), welcome(TOLD_MS));
+    engine.handle(at(3110), Input::Begun { page: 1 });
+    said(&mut engine);
+    let ending = Ending::Closed {
+        code: CloseCode::Superseded,
+        reason: String::new(),
+    };
+    engine.handle(at(3120), Input::Ended(ending));
+    let then = ["Pause", "Connecting { attempt: 1 }", "dial r1"];
+    assert_eq!(said(&mut engine), then);
+}
+
+#[test]
 fn a_newer_session_of_the_device_parks_it_until_the_app_asks() {
     let mut engine = attached();
     let ending = Ending::Closed {

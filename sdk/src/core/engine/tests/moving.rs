@@ -93,7 +93,7 @@ fn a_rival_that_was_given_up_and_yet_won_is_no_stranger() {
     let mut later = rivalled();
     later.handle(at(1590), pong(1));
     said(&mut later);
-    later.handle(at(20_000), superseded());
+    later.handle(at(61_500), superseded());
     assert!(said(&mut later).contains(&"Superseded".to_owned()));
 }
 

@@ -544,19 +544,21 @@ fn stored() -> Vec<Vec<u8>> {
         &9u64.to_be_bytes()[..],
         &[0, 0, 0, 1],
         &150_000u64.to_be_bytes(),
+        &77u64.to_be_bytes(),
+        &151_000u64.to_be_bytes(),
     ]
     .concat();
     vec![
         row(0, b"\x01key", &[1, 0, 0, 0, 0, 7]),
         row(1, b"\x01key", b"\x01value"),
-        row(1, b"\x01key", b"\x02set"),
+        row(1, b"\x01key", b"\x03set"),
         row(2, b"", &[7; 24]),
         row(
             3,
             b"",
             b"holdfast\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x09\0\0\0\0",
         ),
-        row(4, b"\x01key", &[&[2], &set[..]].concat()),
+        row(4, b"\x01key", &[&[3], &set[..]].concat()),
         row(4, b"\x01key", b"\x01whole"),
     ]
 }

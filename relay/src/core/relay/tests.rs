@@ -9,6 +9,7 @@ use super::*;
 
 mod fairness;
 mod leaving;
+mod lone;
 
 /// Two relays, of which `r1` is everybody's home, and devices.
 struct World {

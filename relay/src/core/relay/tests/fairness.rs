@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use holdfast_durable::{Batch, Done, ReadError, RowsInOrder};
 use holdfast_protocol::{
-    frame::{self, FrameReader, FrameType},
-    limits::{MAX_CONTROL_PAYLOAD, WINDOW},
-    message::{Hello, Receipt},
+    frame::{self, FrameType},
+    limits::WINDOW,
+    message::Receipt,
 };
 use parking_lot::Mutex;
 
-use super::*;
+use super::{lone::Lone, *};
 
 /// Rows that are durable when somebody says so.
 #[derive(Clone, Default)]
@@ -48,46 +48,31 @@ impl Store for LateRows {
 
 /// A relay, and what each connection was told.
 struct Scene {
-    relay: Relay,
+    lone: Lone,
     disk: LateRows,
-    now: Moment,
-    readers: BTreeMap<Conn, FrameReader>,
     answered: BTreeMap<Conn, Vec<u64>>,
     told_to_go: Vec<Conn>,
 }
 
 impl Scene {
     fn new() -> Self {
-        let (disk, settings) = (LateRows::default(), Settings::new(name("r1")));
-        let relay = Relay::boot(settings, Arc::new(disk.clone())).unwrap();
+        let disk = LateRows::default();
+        let lone = Lone::boot(Settings::new(name("r1")), Arc::new(disk.clone()));
         disk.sync();
         Self {
-            relay,
+            lone,
             disk,
-            now: Moment {
-                time: Time::ZERO,
-                wall_ms: 0,
-            },
-            readers: BTreeMap::new(),
             answered: BTreeMap::new(),
             told_to_go: Vec::new(),
         }
     }
 
     fn connect(&mut self, device: &str) -> Conn {
-        let (_, who) = Identity::parse(&format!("spiffe://test/device/{device}")).unwrap();
-        self.relay.accept(self.now, &who).unwrap()
+        self.lone.connect(device)
     }
 
     fn greet(&mut self, conn: Conn) {
-        let hello = Hello {
-            agent: "test/1".parse().unwrap(),
-            outbox: 1,
-            inbox: 1,
-            next_within_ms: 60_000,
-            background: false,
-        };
-        self.relay.control(self.now, conn, frame::encode(&hello));
+        self.lone.greet(conn);
         self.carry();
     }
 
@@ -106,7 +91,7 @@ impl Scene {
                 again: false,
             };
             let bytes = frame::encode_with_body(&submit, "hi".into()).concat();
-            self.relay.control(self.now, conn, bytes);
+            self.lone.relay.control(self.lone.now, conn, bytes);
         }
         self.carry();
     }
@@ -114,33 +99,13 @@ impl Scene {
     /// What was written becomes durable, and what comes of it is said.
     fn sync(&mut self) -> usize {
         let durable = self.disk.sync();
-        self.relay.timeout(self.now);
+        self.lone.relay.timeout(self.lone.now);
         self.carry();
         durable
     }
 
     fn carry(&mut self) {
-        while let Some(output) = self.relay.poll(self.now) {
-            match output {
-                Output::Control { conn, bytes } => self.read(conn, bytes),
-                Output::Locate(account) => {
-                    let home = Allocation::Relays {
-                        home: Some(name("r1")),
-                        relays: vec![address("r1")],
-                    };
-                    self.relay.located(self.now, &account, Some(home));
-                }
-                Output::Close { conn, why } => panic!("{conn:?}: {why}"),
-                _ => {}
-            }
-        }
-    }
-
-    fn read(&mut self, conn: Conn, bytes: Bytes) {
-        let reader = self.readers.entry(conn);
-        let reader = reader.or_insert_with(|| FrameReader::new(MAX_CONTROL_PAYLOAD));
-        reader.push(bytes);
-        while let Some(frame) = reader.next().unwrap() {
+        for (conn, frame) in self.lone.hear() {
             match frame.kind {
                 FrameType::Receipt => {
                     let receipt: Receipt = frame.header().unwrap();
@@ -207,7 +172,7 @@ fn those_that_flood_share_what_there_is() {
 fn a_flooding_sender_that_leaves_takes_nobody_along() {
     let mut scene = Scene::new();
     let flood = scene.flood(3);
-    scene.relay.ended(scene.now, flood[1]);
+    scene.lone.relay.ended(scene.lone.now, flood[1]);
     while scene.sync() > 0 {}
     for conn in [flood[0], flood[2]] {
         assert_eq!(scene.answers(conn).len() as u64, WINDOW);
@@ -218,7 +183,10 @@ fn a_flooding_sender_that_leaves_takes_nobody_along() {
 fn a_session_that_opens_while_the_relay_drains_is_told_to_go() {
     let mut scene = Scene::new();
     let (greeted, silent) = (scene.attach("alice/pc"), scene.connect("alice/phone"));
-    scene.relay.drain(scene.now, Duration::from_secs(5));
+    scene
+        .lone
+        .relay
+        .drain(scene.lone.now, Duration::from_secs(5));
     scene.carry();
     assert_eq!(scene.told_to_go, [greeted]);
     let late = scene.connect("alice/tablet");

@@ -1,18 +1,15 @@
 //! What devices are told of coming back, and of leaving a relay that stops.
 
 use holdfast_protocol::{
-    frame::{self, FrameReader, FrameType},
-    limits::MAX_CONTROL_PAYLOAD,
-    message::{GoAway, Hello, Welcome},
+    frame::FrameType,
+    message::{GoAway, Welcome},
 };
 
-use super::*;
+use super::{lone::Lone, *};
 
 /// A relay that lets in one device a second, and knows of two others.
 struct Scene {
-    relay: Relay,
-    now: Moment,
-    readers: BTreeMap<Conn, FrameReader>,
+    lone: Lone,
     redial_ms: Vec<u32>,
     told_to_go: BTreeMap<Conn, GoAway>,
 }
@@ -23,38 +20,22 @@ impl Scene {
             handshake_rate: 1,
             ..Settings::new(name("r1"))
         };
-        let relay = Relay::boot(settings, Arc::new(MemoryRows::default())).unwrap();
-        let now = Moment {
-            time: Time::ZERO,
-            wall_ms: 0,
-        };
-        let mut scene = Self {
-            relay,
-            now,
-            readers: BTreeMap::new(),
-            redial_ms: Vec::new(),
-            told_to_go: BTreeMap::new(),
-        };
+        let mut lone = Lone::boot(settings, Arc::new(MemoryRows::default()));
         let leased = Leased {
             valid_ms: 15_000,
             others: vec![address("r2"), address("r3")],
         };
-        scene.relay.leased(now, Some(leased));
-        scene
+        lone.relay.leased(lone.now, Some(leased));
+        Self {
+            lone,
+            redial_ms: Vec::new(),
+            told_to_go: BTreeMap::new(),
+        }
     }
 
     fn attach(&mut self, number: usize) -> Conn {
-        let who = format!("spiffe://test/device/a{number}/phone");
-        let (_, who) = Identity::parse(&who).unwrap();
-        let conn = self.relay.accept(self.now, &who).unwrap();
-        let hello = Hello {
-            agent: "test/1".parse().unwrap(),
-            outbox: 1,
-            inbox: 1,
-            next_within_ms: 60_000,
-            background: false,
-        };
-        self.relay.control(self.now, conn, frame::encode(&hello));
+        let conn = self.lone.connect(&format!("a{number}/phone"));
+        self.lone.greet(conn);
         self.carry();
         conn
     }
@@ -64,31 +45,14 @@ impl Scene {
     }
 
     fn drain(&mut self, seconds: u64) {
-        self.relay.drain(self.now, Duration::from_secs(seconds));
+        self.lone
+            .relay
+            .drain(self.lone.now, Duration::from_secs(seconds));
         self.carry();
     }
 
     fn carry(&mut self) {
-        while let Some(output) = self.relay.poll(self.now) {
-            match output {
-                Output::Control { conn, bytes } => self.hear(conn, bytes),
-                Output::Locate(account) => {
-                    let answer = Allocation::Relays {
-                        home: Some(name("r1")),
-                        relays: vec![address("r1")],
-                    };
-                    self.relay.located(self.now, &account, Some(answer));
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn hear(&mut self, conn: Conn, bytes: Bytes) {
-        let reader = self.readers.entry(conn);
-        let reader = reader.or_insert_with(|| FrameReader::new(MAX_CONTROL_PAYLOAD));
-        reader.push(bytes);
-        while let Some(frame) = reader.next().unwrap() {
+        for (conn, frame) in self.lone.hear() {
             match frame.kind {
                 FrameType::Welcome => {
                     let welcome: Welcome = frame.header().unwrap();
@@ -115,7 +79,7 @@ fn a_device_is_told_how_long_all_need_to_come_back() {
     let mut scene = Scene::new();
     let conns = scene.attach_many(3);
     assert_eq!(scene.redial_ms, [1000, 2000, 3000]);
-    scene.relay.ended(scene.now, conns[0]);
+    scene.lone.relay.ended(scene.lone.now, conns[0]);
     scene.attach(9);
     assert_eq!(scene.redial_ms.last(), Some(&3000), "who is gone, is gone");
 }
@@ -144,7 +108,7 @@ fn who_comes_late_is_told_what_time_is_left() {
     let mut scene = Scene::new();
     scene.attach_many(100);
     scene.drain(20);
-    scene.now.time = Time::at(Duration::from_secs(12));
+    scene.lone.now.time = Time::at(Duration::from_secs(12));
     let late = scene.attach(100);
     let told = &scene.told_to_go[&late];
     assert_eq!((told.within_ms, told.spread_ms), (8_000, 8_000));

@@ -1,5 +1,6 @@
-//! Who may begin a handshake (when, is the [line](crate::line)'s), each of which costs a signature, a chain to verify, and memory until it
-//! is over. Nothing here needs an answer from the other side, for it may not exist.
+//! Who may begin a handshake; when, is the [line](crate::line)'s. Each costs a signature, a chain to
+//! verify, and memory until it is over. Nothing here needs an answer from the other side, for it may
+//! not exist.
 //!
 //! Whoever forges addresses never sees a Retry (RFC 9000, section 8.1.2). So what an unproven address
 //! can get is little, and taken first: it is asked for proof as soon as many handshakes are under way,

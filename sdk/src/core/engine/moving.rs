@@ -84,11 +84,12 @@ impl Engine {
     pub(super) fn doubt_path(&mut self, now: Time) {
         let round_trip = self.round_trip;
         if let Phase::Serving { rival, leaving, .. } = &mut self.phase {
-            let (due, is_leaving) = (rival.due(), leaving.is_some());
+            // A device that is to leave sets out when it was to, however good the path.
+            let setting_out = rival.due().filter(|_| leaving.is_some());
             rival.doubt(now, round_trip);
-            due.filter(|_| is_leaving)
-                .into_iter()
-                .for_each(|due| rival.schedule(due));
+            if let Some(due) = setting_out {
+                rival.schedule(due);
+            }
         }
     }
 

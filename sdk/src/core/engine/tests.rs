@@ -92,6 +92,23 @@ fn welcome(time_ms: u64) -> Input {
     }))
 }
 
+fn pong(seq: u32) -> Input {
+    let observed = "192.0.2.7:7".parse().unwrap();
+    let late = false;
+    Input::Datagram(frame::encode(&Pong {
+        seq,
+        observed,
+        late,
+    }))
+}
+
+fn closed(code: CloseCode) -> Input {
+    Input::Ended(Ending::Closed {
+        code,
+        reason: String::new(),
+    })
+}
+
 fn mark(source: Source) -> Mark {
     Mark {
         source,
@@ -317,11 +334,7 @@ fn a_dial_that_was_given_up_and_reached_its_relay_late_parks_nobody() {
     engine.handle(at(3110), welcome(TOLD_MS));
     engine.handle(at(3110), Input::Begun { page: 1 });
     said(&mut engine);
-    let ending = Ending::Closed {
-        code: CloseCode::Superseded,
-        reason: String::new(),
-    };
-    engine.handle(at(3120), Input::Ended(ending));
+    engine.handle(at(3120), closed(CloseCode::Superseded));
     let then = ["Pause", "Connecting { attempt: 1 }", "dial r1"];
     assert_eq!(said(&mut engine), then);
 }
@@ -329,11 +342,7 @@ fn a_dial_that_was_given_up_and_reached_its_relay_late_parks_nobody() {
 #[test]
 fn a_newer_session_of_the_device_parks_it_until_the_app_asks() {
     let mut engine = attached();
-    let ending = Ending::Closed {
-        code: CloseCode::Superseded,
-        reason: String::new(),
-    };
-    engine.handle(at(20), Input::Ended(ending));
+    engine.handle(at(20), closed(CloseCode::Superseded));
     assert_eq!(said(&mut engine), ["Pause", "Superseded"]);
     assert_eq!(engine.deadline(), None);
     engine.handle(at(30), Input::Reconnect);

@@ -29,25 +29,8 @@ fn welcome_of(relay: &str) -> Input {
     }))
 }
 
-fn pong(seq: u32) -> Input {
-    let observed = "192.0.2.7:7".parse().unwrap();
-    let late = false;
-    Input::Datagram(frame::encode(&Pong {
-        seq,
-        observed,
-        late,
-    }))
-}
-
 fn refused() -> Input {
     Input::DialFailed(Failure::Busy("no room".to_owned()))
-}
-
-fn closed(code: CloseCode) -> Input {
-    Input::Ended(Ending::Closed {
-        code,
-        reason: String::new(),
-    })
 }
 
 /// Attached, with its first ping answered.

@@ -5,16 +5,6 @@ use holdfast_protocol::message::Ping;
 use super::*;
 use crate::core::KnownNetwork;
 
-fn pong(seq: u32) -> Input {
-    let observed = "192.0.2.7:7".parse().unwrap();
-    let late = false;
-    Input::Datagram(frame::encode(&Pong {
-        seq,
-        observed,
-        late,
-    }))
-}
-
 /// Attached, with a round trip of 50 ms measured.
 fn measured() -> Engine {
     let mut engine = attached();
@@ -28,10 +18,7 @@ fn moved() -> Input {
 }
 
 fn superseded() -> Input {
-    Input::Ended(Ending::Closed {
-        code: CloseCode::Superseded,
-        reason: String::new(),
-    })
+    closed(CloseCode::Superseded)
 }
 
 /// In doubt for so long that a rival is dialled.

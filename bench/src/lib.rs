@@ -40,6 +40,8 @@ use std::{
     process::ExitCode,
 };
 
+use clap::ValueEnum;
+
 pub use figure::{Figure, Goal};
 use plot::Picture;
 
@@ -68,8 +70,8 @@ pub fn play() -> Option<ExitCode> {
     holdfast_tests::rig::role::play().or_else(throng::play)
 }
 
-/// What is measured, each by itself: the first word of its figures' names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is measured, each by itself, in this order: the first word of its figures' names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Part {
     /// `nat60`, `nat120`, `nat300`.
     Nat,
@@ -89,20 +91,6 @@ pub enum Part {
     Storm,
 }
 
-impl Part {
-    /// All of them, in the order in which they are measured.
-    pub const ALL: [Self; 8] = [
-        Self::Nat,
-        Self::Resume,
-        Self::Migration,
-        Self::Outage,
-        Self::Killed,
-        Self::Background,
-        Self::Rolling,
-        Self::Storm,
-    ];
-}
-
 /// Measures what is wanted of mobile devices; tells each figure when it is there, and says which
 /// pictures it has drawn in `folder`, which is made if need be.
 ///
@@ -118,8 +106,11 @@ pub async fn mobility(
     tell: &mut dyn FnMut(Figure),
 ) -> io::Result<Vec<PathBuf>> {
     let mut pictures = Vec::new();
-    for part in Part::ALL.into_iter().filter(|part| parts.contains(part)) {
-        let (figures, picture) = measure(part, effort).await;
+    for part in Part::value_variants()
+        .iter()
+        .filter(|part| parts.contains(part))
+    {
+        let (figures, picture) = measure(*part, effort).await;
         figures.into_iter().for_each(&mut *tell);
         pictures.extend(picture);
     }

@@ -34,38 +34,10 @@ struct Mobility {
     quick: bool,
     /// Measure this part only; may be given several times
     #[arg(long, value_name = "PART", value_enum)]
-    only: Vec<Subset>,
+    only: Vec<Part>,
     /// Where the pictures go
     #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
     out: PathBuf,
-}
-
-/// A part of what is measured; its figures' names begin so.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Subset {
-    Nat,
-    Resume,
-    Migration,
-    Outage,
-    Killed,
-    Background,
-    Rolling,
-    Storm,
-}
-
-impl From<Subset> for Part {
-    fn from(subset: Subset) -> Self {
-        match subset {
-            Subset::Nat => Self::Nat,
-            Subset::Resume => Self::Resume,
-            Subset::Migration => Self::Migration,
-            Subset::Outage => Self::Outage,
-            Subset::Killed => Self::Killed,
-            Subset::Background => Self::Background,
-            Subset::Rolling => Self::Rolling,
-            Subset::Storm => Self::Storm,
-        }
-    }
 }
 
 /// Measures, and prints each figure as soon as it is there.
@@ -88,11 +60,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         true => Effort::Quick,
         false => Effort::Full,
     };
-    let mut parts: Vec<Part> = mobility.only.into_iter().map(Part::from).collect();
-    if parts.is_empty() {
-        parts = Part::ALL.to_vec();
-    }
-    let pictures = holdfast_bench::mobility(&parts, effort, &mobility.out, &mut tell).await;
+    let parts = match &mobility.only[..] {
+        [] => Part::value_variants(),
+        named => named,
+    };
+    let pictures = holdfast_bench::mobility(parts, effort, &mobility.out, &mut tell).await;
     for picture in pictures.map_err(Failure::file(&mobility.out))? {
         output::note(&picture.display().to_string());
     }

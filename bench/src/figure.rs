@@ -46,7 +46,8 @@ pub struct Figure {
     pub name: &'static str,
     /// How much.
     pub value: f64,
-    /// Of what: `ms`, `rtt`, `ratio`, `intervals`, or `count`.
+    /// Of what: `us`, `ms`, `s`, `rtt`, `ratio`, `intervals`, `count`, `KiB`, `MiB`, or what of it a
+    /// second.
     pub unit: &'static str,
     /// What it is to be.
     pub goal: Goal,

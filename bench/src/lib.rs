@@ -1,7 +1,11 @@
-//! What Holdfast does when its devices move, sleep and come back, in figures: each is measured, held
-//! against its goal, and told as soon as it is there.
+//! What Holdfast does, in figures: each is measured, held against its goal, and told as soon as it is
+//! there.
 //!
 //! - [`figure`]: a figure, its goal, and how both are written;
+//! - [`speed`]: what a relay costs its server, and how fast it is.
+//!
+//! The rest is what Holdfast does when its devices move, sleep and come back:
+//!
 //! - `nat`: how a device in the background learns its ping interval, in simulated time;
 //! - `site`: one relay and devices that reach it over a link of their own; `traffic`: numbered
 //!   messages, and what became of them; `couple`: a phone and a computer that exchange them;
@@ -30,6 +34,7 @@ mod plot;
 mod resume;
 mod rolling;
 mod site;
+pub mod speed;
 mod storm;
 mod throng;
 mod traffic;
@@ -65,9 +70,11 @@ impl Effort {
 }
 
 /// To be called first thing in `main`: a program that measures starts itself again as the relay that
-/// it kills, and as very many devices. `None` if this is neither.
+/// it measures or kills, as very many devices, and as what it compares Holdfast with. `None` if this is
+/// none of them.
 pub fn play() -> Option<ExitCode> {
-    holdfast_tests::rig::role::play().or_else(throng::play)
+    let role = holdfast_tests::rig::role::play();
+    role.or_else(throng::play).or_else(speed::play)
 }
 
 /// What is measured, each by itself, in this order: the first word of its figures' names.

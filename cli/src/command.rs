@@ -96,6 +96,21 @@ mod tests {
         }
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn every_measurement_has_a_help_text_with_an_example() {
+        let bench = Cli::command();
+        let bench = bench.find_subcommand("bench").unwrap();
+        for command in bench.get_subcommands() {
+            let example = command.get_after_help().map(ToString::to_string);
+            let invocation = format!("holdfast bench {}", command.get_name());
+            assert!(
+                example.is_some_and(|text| text.contains(&invocation)),
+                "{invocation}"
+            );
+        }
+    }
+
     #[test]
     fn what_makes_no_sense_is_refused() {
         for line in [
@@ -111,6 +126,15 @@ mod tests {
             "holdfast up --relays 17",
             "holdfast allow --as bob/phone alice/pc",
             "holdfast bench",
+            "holdfast bench route --pairs 0",
+            "holdfast bench route --window 257",
+            "holdfast bench pace --rate 0",
+            "holdfast bench pace --for soon",
+            "holdfast bench route --for 0s",
+            "holdfast bench store --size 7",
+            "holdfast bench pace --allocator 127.0.0.1:1",
+            "holdfast bench route --credentials pki",
+            "holdfast bench route --pid 1",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
@@ -128,6 +152,12 @@ mod tests {
             "holdfast allow --as bob/phone alice --not",
             "holdfast demo",
             "holdfast bench mobility --json --quick --out elsewhere",
+            "holdfast bench route --pairs 64 --window 64 --size 256 --for 10s --baseline --json",
+            "holdfast bench pace --pairs 64 --rate 2000 --size 256 --for 15s --baseline",
+            "holdfast bench route --allocator 127.0.0.1:1 --credentials pki --pid 1",
+            "holdfast bench store --devices 1000 --messages 100000 --size 1024 --senders 16 --window 64",
+            "holdfast bench idle --connections 5000",
+            "holdfast bench connect --clients 2000 --resume",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {parsed:?}");

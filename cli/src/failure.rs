@@ -99,6 +99,9 @@ pub(crate) enum Failure {
     Interrupted,
     #[error("{0}")]
     Demo(String),
+    #[cfg(target_os = "linux")]
+    #[error(transparent)]
+    Bench(#[from] holdfast_bench::speed::Problem),
 }
 
 impl Failure {

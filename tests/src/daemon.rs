@@ -9,7 +9,7 @@ use std::{
 };
 
 use holdfast::CredentialFiles;
-use holdfast_relay::Config;
+use holdfast_relay::{Config, HandshakeLimits, Limits, Manners};
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -150,6 +150,11 @@ impl Daemon {
         self.log.lines()
     }
 
+    /// Its process, unless it has ended.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// What it holds in memory.
     pub fn resident_bytes(&self) -> u64 {
         let pid = self.child.id().expect("it runs");
@@ -266,18 +271,13 @@ fn write(config: &Config) -> PathBuf {
     let tickets = tickets.map_or_else(String::new, |path| format!("tickets = {path:?}\n"));
     let text = format!(
         "listen = \"{}\"\nadmin = \"127.0.0.1:0\"\ndata = {:?}\nallocators = [{}]\n{tickets}\n\
-         [limits]\nping_grace = \"{}ms\"\ndrain = \"{}ms\"\nmax_messages = {}\nmax_bytes = {}\n\
-         max_disk_fill = {:?}\n\n[handshakes]\nrate = {}\nburst = {}\n\n[store]\ncompact_above = {}\ncompact_factor = {}\n\n{}",
+         {}\n{}\n{}\n[store]\ncompact_above = {}\ncompact_factor = {}\n\n{}",
         config.listen,
         config.data,
         addresses.join(", "),
-        config.limits.ping_grace.as_millis(),
-        config.limits.drain.as_millis(),
-        config.limits.max_messages,
-        config.limits.max_bytes,
-        config.limits.max_disk_fill,
-        config.handshakes.rate,
-        config.handshakes.burst,
+        limits(&config.limits),
+        sessions(&config.sessions),
+        handshakes(&config.handshakes),
         config.store.compact_above,
         config.store.compact_factor,
         credentials(&config.credentials),
@@ -287,14 +287,49 @@ fn write(config: &Config) -> PathBuf {
     path
 }
 
+fn limits(limits: &Limits) -> String {
+    let pair = |key, most: Option<u64>| {
+        most.map_or_else(String::new, |most| format!("max_pair_{key} = {most}\n"))
+    };
+    format!(
+        "[limits]\nping_grace = \"{}ms\"\ndrain = \"{}ms\"\nmax_messages = {}\nmax_bytes = {}\n{}{}\
+         max_disk_fill = {:?}\n",
+        limits.ping_grace.as_millis(),
+        limits.drain.as_millis(),
+        limits.max_messages,
+        limits.max_bytes,
+        pair("messages", limits.max_pair_messages.map(|most| most as u64)),
+        pair("bytes", limits.max_pair_bytes),
+        limits.max_disk_fill,
+    )
+}
+
+fn sessions(manners: &Manners) -> String {
+    format!(
+        "[sessions]\nmessages_per_second = {}\nbytes_per_second = {}\n",
+        manners.messages_per_second, manners.bytes_per_second,
+    )
+}
+
+fn handshakes(limits: &HandshakeLimits) -> String {
+    format!(
+        "[handshakes]\nrate = {}\nburst = {}\n",
+        limits.rate, limits.burst
+    )
+}
+
 /// The same for an allocator.
 fn write_allocator(config: &holdfast_allocator::Config) -> PathBuf {
     let text = format!(
-        "listen = \"{}\"\ndata = {:?}\nlease = \"{}ms\"\nretry_after = \"{}ms\"\n\n{}",
+        "listen = \"{}\"\ndata = {:?}\nlease = \"{}ms\"\nretry_after = \"{}ms\"\n\
+         requests_per_second = {}\nrequests_burst = {}\n\n{}\n{}",
         config.listen,
         config.data,
         config.lease.as_millis(),
         config.retry_after.as_millis(),
+        config.requests_per_second,
+        config.requests_burst,
+        handshakes(&config.handshakes),
         credentials(&config.credentials),
     );
     let path = config.data.with_extension("toml");

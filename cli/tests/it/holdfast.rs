@@ -120,6 +120,11 @@ impl Running {
         }
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it as the system ends it when it must: it learns nothing of it.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();

@@ -204,6 +204,8 @@ impl Committer {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
     use crate::generation::Generation;
     use crate::{Batch, Db, Options};
@@ -238,6 +240,18 @@ mod tests {
         let stats = db.stats();
         assert_eq!(stats.generation, 1 + stats.compactions);
         assert!(Generation::new(dir.path(), stats.generation).dir().exists());
+    }
+
+    #[test]
+    fn what_retires_is_waited_for() {
+        let (retired, news) = mpsc::channel();
+        let mut moving = Moving {
+            retiring: Some(thread::spawn(move || retired.send(()).unwrap())),
+            ..Moving::default()
+        };
+        moving.await_retired();
+        assert_eq!(news.try_recv(), Ok(()));
+        assert!(moving.retiring.is_none());
     }
 
     #[test]

@@ -287,6 +287,22 @@ mod tests {
         assert_eq!(refused, Some(expected));
     }
 
+    /// Whoever closed the store just now lets go of sled's lock within that time.
+    #[test]
+    fn sleds_lock_is_waited_for_and_then_the_store_is_in_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let generation = closed(dir.path());
+        let held = File::open(generation.log()).unwrap();
+        held.lock().unwrap();
+        let begun = Instant::now();
+        let refused = Engine::open(generation.clone(), 1 << 20).err();
+        assert!(begun.elapsed() >= LOCK_PATIENCE);
+        let dir = dir.path().to_owned();
+        assert_eq!(refused, Some(OpenError::InUse { dir }));
+        drop(held);
+        assert!(Engine::open(generation, 1 << 20).is_ok());
+    }
+
     #[test]
     fn what_sled_says_is_told_apart() {
         let store = Path::new("store");

@@ -236,3 +236,19 @@ pub enum CloseError {
         reason: String,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_store_that_is_itself_at_fault_is_damaged() {
+        let dir = PathBuf::from("store");
+        assert!(OpenError::damaged(&dir, "a row".to_owned()).is_damage());
+        assert!(OpenError::Missing { path: dir.clone() }.is_damage());
+        let refused = OpenError::io("open", &dir)(io::Error::other("not now"));
+        for other in [refused, OpenError::InUse { dir }, OpenError::NotSynced] {
+            assert!(!other.is_damage(), "{other}");
+        }
+    }
+}

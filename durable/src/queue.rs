@@ -222,4 +222,18 @@ mod tests {
         let taken = queue.take(limits, None);
         assert!(matches!(taken, Taken::Group(group) if group.len() == 3));
     }
+
+    #[test]
+    fn a_group_that_is_not_full_waits_for_company_as_long_as_it_may() {
+        let queue = Queue::default();
+        queue.push(entry(1)).unwrap();
+        let limits = Limits {
+            max_wait: Duration::from_millis(20),
+            ..LIMITS
+        };
+        let begun = Instant::now();
+        let taken = queue.take(limits, None);
+        assert!(matches!(taken, Taken::Group(group) if group.len() == 1));
+        assert!(begun.elapsed() >= limits.max_wait);
+    }
 }

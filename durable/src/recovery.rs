@@ -379,4 +379,76 @@ mod tests {
         assert!(complete(0, None, None, 0));
         assert!(!complete(0, None, None, 1));
     }
+
+    #[test]
+    fn what_is_salvaged_is_shown_and_committed_some_megabytes_at_a_time() {
+        const LEN: usize = BATCH_BYTES / 2;
+        let place = tempfile::tempdir().unwrap();
+        let [dir, new] = ["mail", "new"].map(|name| place.path().join(name));
+        let written = [0, 1, 2].map(|key| (vec![key], Bytes::from(vec![key; LEN])));
+        let db = Db::open(&dir, Options::default()).unwrap();
+        for (key, value) in written.clone() {
+            let mut batch = Batch::new();
+            batch.put(key, value);
+            db.commit_blocking(batch).unwrap();
+        }
+        db.close().unwrap();
+        let mut shown = Vec::new();
+        let salvaged = |key: &[u8], value: &Bytes| shown.push((key.to_vec(), value.clone()));
+        let report = recover(&dir, &new, salvaged).unwrap();
+        assert!(report.complete && report.salvaged == 3, "{report:?}");
+        assert!(shown == written);
+        let promised = watermark::read(&new).unwrap().unwrap();
+        assert_eq!(promised.commit, 3, "the open, two values, and one");
+        let db = Db::open(&new, Options::default()).unwrap();
+        for (key, value) in written {
+            assert!(db.get(&key) == Ok(Some(value)), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_salvaged_takes_the_place_of_what_was_damaged() {
+        let place = tempfile::tempdir().unwrap();
+        let [dir, new] = ["mail", "new"].map(|name| place.path().join(name));
+        for number in 1..3 {
+            for (folder, file) in [(&dir, "damaged"), (&new, "salvaged")] {
+                fs::create_dir(folder).unwrap();
+                fs::write(folder.join(file), "").unwrap();
+            }
+            let aside = exchange(&dir, &new).unwrap();
+            assert_eq!(aside, place.path().join(format!("mail.damaged-{number}")));
+            assert!(aside.join("damaged").exists() && dir.join("salvaged").exists());
+            assert!(!new.exists());
+            fs::remove_dir_all(&dir).unwrap();
+        }
+    }
+
+    /// A value that is a row of its own, and one of which the pieces are.
+    #[test]
+    fn keys_are_named_of_which_something_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(dir.path(), Options::default()).unwrap();
+        for (key, byte, len) in [("pieces", 1, 50_000), ("row", 1, 500), ("sound", 2, 500)] {
+            let mut batch = Batch::new();
+            batch.put(key, vec![byte; len]);
+            db.commit_blocking(batch).unwrap();
+        }
+        db.close().unwrap();
+        let log = Generation::new(dir.path(), 1).log();
+        let mut bytes = fs::read(&log).unwrap();
+        let values = bytes
+            .chunks_exact_mut(100)
+            .filter(|part| **part == [1; 100]);
+        values.for_each(|part| part[0] = 0);
+        fs::write(&log, bytes).unwrap();
+        let mut salvaged = Vec::new();
+        let report = examine(dir.path(), |key, _| {
+            salvaged.push(key.to_vec());
+            Ok(())
+        });
+        let report = report.unwrap();
+        assert_eq!(salvaged, [b"sound"]);
+        assert_eq!(report.damaged, ["pieces", "row"]);
+        assert!(!report.complete);
+    }
 }

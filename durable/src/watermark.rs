@@ -159,6 +159,17 @@ mod tests {
     }
 
     #[test]
+    fn one_number_in_so_many_is_synced() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut watermark = Watermark::create(dir.path(), promise(0)).unwrap();
+        for number in 1..=2 * u64::from(SYNC_EVERY) {
+            watermark.raise(number).unwrap();
+            let since = number % u64::from(SYNC_EVERY);
+            assert_eq!(u64::from(watermark.unsynced), since);
+        }
+    }
+
+    #[test]
     fn a_torn_slot_leaves_the_number_before() {
         let dir = tempfile::tempdir().unwrap();
         let mut watermark = Watermark::create(dir.path(), promise(7)).unwrap();

@@ -2,17 +2,25 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use holdfast_protocol::{allocation::Allocation, message::RelayAddress, version};
+use holdfast_protocol::{
+    allocation::{Allocation, Leased},
+    frame::FrameType,
+    message::RelayAddress,
+    version,
+};
 use holdfast_transport::{
     credentials::Credentials, endpoint::Requests, exchange, keys::EndpointKeys, port,
 };
 use parking_lot::Mutex;
-use quinn::Endpoint;
+use quinn::{Endpoint, RecvStream, SendStream};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{net::LOOPBACK, pki::Pki};
 
-/// An allocator that always gives the same answer.
+/// How long a lease lasts that a relay gets of it.
+const LEASE_MS: u32 = 30_000;
+
+/// An allocator that always gives the same answer, and takes any relay's lease.
 pub struct Guide {
     endpoint: Endpoint,
     answer: Arc<Mutex<Allocation>>,
@@ -84,12 +92,24 @@ async fn serve(endpoint: Endpoint, answer: Arc<Mutex<Allocation>>, count: watch:
             let Ok(connection) = incoming.await else {
                 return;
             };
-            while let Ok((mut send, recv)) = connection.accept_bi().await {
-                let _ = exchange::read(recv).await;
-                let said = answer.lock().clone();
-                let _ = exchange::reply(&mut send, &said).await;
+            while let Ok((send, recv)) = connection.accept_bi().await {
+                say(send, recv, &answer).await;
                 count.send_modify(|asked| *asked += 1);
             }
         });
     }
+}
+
+async fn say(mut send: SendStream, recv: RecvStream, answer: &Mutex<Allocation>) {
+    let question = exchange::read(recv).await;
+    if question.is_ok_and(|question| question.kind == FrameType::Lease) {
+        let leased = Leased {
+            valid_ms: LEASE_MS,
+            others: Vec::new(),
+        };
+        let _ = exchange::reply(&mut send, &leased).await;
+        return;
+    }
+    let said = answer.lock().clone();
+    let _ = exchange::reply(&mut send, &said).await;
 }

@@ -1,6 +1,6 @@
 //! One case: a copy, a wound, a relay on it, and a look at what it has to say.
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use holdfast::{Client, Config, SendOptions};
 use holdfast_relay::Config as RelayConfig;
@@ -28,8 +28,13 @@ use crate::{
 /// The number in the book of whoever sends the last messages.
 const CLOSER: u16 = u16::MAX;
 
-/// How long nothing may come from a relay that has said that it started.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long nothing may come from a relay that has said that it started: longer than a busy machine lets a
+/// process wait for its turn.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where no allocator is. A relay that has nobody else to ask takes mail only for the accounts that are in
+/// its store, so one that has forgotten an account is found out, even if nothing waited for it.
+const NOBODY: SocketAddr = LOOPBACK;
 
 /// One of the words that say what to do.
 const WAYS_OUT: [&str; 2] = ["restore", "recover"];
@@ -63,7 +68,7 @@ impl Case {
             stores,
         };
         store::copy(&case.store().path, &case.data).expect("a copy");
-        let mut relay = case.launch();
+        let mut relay = case.launch(NOBODY);
         let listening = relay.listening().await;
         listening.expect("a relay starts on a store that is whole");
         let (ledger, came) = case.fetch(&relay).await;
@@ -75,7 +80,7 @@ impl Case {
     /// What was done, and how it ended.
     pub(super) async fn run(mut self) -> (String, End) {
         let what = self.inflict();
-        let mut relay = self.launch();
+        let mut relay = self.launch(NOBODY);
         let end = match relay.listening().await {
             Err(ended) => self.judge_refusal(&ended).await,
             Ok(_) => self.judge_delivery(&relay).await,
@@ -88,11 +93,10 @@ impl Case {
         (what, end)
     }
 
-    fn launch(&self) -> Daemon {
+    fn launch(&self, allocator: SocketAddr) -> Daemon {
         let config = RelayConfig {
             data: self.data.clone(),
-            // Whoever is at home here is known here, and nobody else is asked for.
-            allocators: vec![LOOPBACK],
+            allocators: vec![allocator],
             ..self.stores.net.relay_config("r1", scene::limits())
         };
         Daemon::launch(Program::Own.command(), &config)
@@ -133,12 +137,17 @@ impl Case {
     }
 
     /// A store that was salvaged has to open, with nothing in it but what was sent. What was delivered
-    /// and deleted may have come back.
+    /// and deleted may have come back. Accounts may be lost too, where it was said that something is;
+    /// then the relay has somebody to ask where they are at home.
     async fn recover(&self) -> Result<End, String> {
         let Recovery::Salvaged { complete } = recovery::recover(&self.data).await? else {
             return Ok(End::Refused);
         };
-        let mut relay = self.launch();
+        let teller = Guide::start(&self.stores.net.pki, &[("r1", LOOPBACK)]).await;
+        let mut relay = self.launch(match complete {
+            true => NOBODY,
+            false => teller.address(),
+        });
         let listening = relay.listening().await;
         listening.map_err(|ended| format!("what was salvaged does not open: {ended}"))?;
         let (ledger, came) = self.fetch(&relay).await;

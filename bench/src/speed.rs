@@ -6,7 +6,8 @@
 //!   certificates for very many devices; `arrival`: how they attach;
 //! - `server`: what a process takes of its machine; `latency`: how long something took;
 //!   `timetable`: when messages are due, whatever became of those before;
-//! - `pair`: a device that writes and one that reads; `forwarder`: the bare QUIC forwarder that
+//! - `pair`: a device that writes and one that reads; `lean`: such devices without the client library;
+//!   `forwarder`: the bare QUIC forwarder that
 //!   Holdfast is compared with; `contest`: both in alternation, and the figures;
 //! - `disk`: what mail takes of it;
 //! - [`route`], [`pace`], [`store`] and `drain`, [`idle`], [`connect`]: a measurement each.
@@ -21,6 +22,7 @@ mod forwarder;
 pub mod idle;
 mod issuer;
 mod latency;
+mod lean;
 pub mod pace;
 mod pair;
 mod problem;

@@ -10,6 +10,7 @@ use super::{
     audience::Progress,
     forwarder::{Callers, Forwarder},
     latency::Latencies,
+    lean::LeanDevices,
     pair::{Devices, Pair},
     server::{Server, Spent},
     stack::Room,
@@ -33,6 +34,10 @@ pub struct Setting {
     /// How large a message is, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u64).range(0..=1_048_576))]
     pub size: u64,
+    /// Load the relay with devices that speak the protocol and remember nothing, instead of the client
+    /// library: they take a small part of its processor time, and leave the rest to the relay
+    #[arg(long)]
+    pub lean: bool,
     /// Measure a bare QUIC forwarder, too, in alternation: five turns each. The ratios are the medians
     /// of those of the turns
     #[arg(long)]
@@ -76,6 +81,20 @@ impl<P> Side<P> {
     }
 }
 
+/// The bare forwarder, and who is connected to it.
+struct Bare {
+    forwarder: Forwarder,
+    side: Side<Callers>,
+}
+
+impl Bare {
+    async fn start(pairs: u32) -> Result<Self, Problem> {
+        let forwarder = Forwarder::start().await?;
+        let side = Side::new(forwarder.connect(pairs).await?, forwarder.server()?);
+        Ok(Self { forwarder, side })
+    }
+}
+
 /// What came of a turn.
 #[derive(Clone, Debug)]
 pub(super) struct Turn {
@@ -88,18 +107,18 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    fn none() -> Self {
-        Self {
+    fn sum<'a>(turns: impl Iterator<Item = &'a Self>) -> Self {
+        let mut all = Self {
             messages: 0,
             spent: Spent::default(),
             latencies: Latencies::new(),
+        };
+        for turn in turns {
+            all.messages += turn.messages;
+            all.spent += turn.spent;
+            all.latencies.merge(&turn.latencies);
         }
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.messages += other.messages;
-        self.spent += other.spent;
-        self.latencies.merge(&other.latencies);
+        all
     }
 
     /// Of the server's processor, for each message, in microseconds.
@@ -216,49 +235,69 @@ impl Contest {
             .target
             .reach(Room { messages, size }, audience)
             .await?;
-        let mut coming = Progress::new(audience, "attaching", f64::from(2 * setting.pairs));
-        let devices = Devices::attach(&site, setting.pairs, &mut coming).await?;
-        let held = Side::new(devices, site.server);
-        let forwarder = match setting.baseline {
-            true => Some(Forwarder::start().await?),
+        let bare = match setting.baseline {
+            true => Some(Bare::start(setting.pairs).await?),
             false => None,
         };
-        let bare = match &forwarder {
-            Some(bare) => Some(Side::new(
-                bare.connect(setting.pairs).await?,
-                bare.server()?,
-            )),
-            None => None,
-        };
-        let stored = site.server.metric("stored_total").await;
-        self.compare(load, &held, bare.as_ref(), span, audience)
-            .await?;
-        if let Some((before, now)) = stored.zip(site.server.metric("stored_total").await) {
-            let stored = now - before;
-            audience.note(&format!("{stored} messages went to the disk on their way"));
+        let side = bare.as_ref().map(|bare| &bare.side);
+        let mut coming = Progress::new(audience, "attaching", f64::from(2 * setting.pairs));
+        if setting.lean {
+            let pairs = LeanDevices::attach(&site, setting.pairs, &mut coming).await?;
+            let held = Side::new(pairs, site.server);
+            self.compare(load, (&held, side), span, audience).await?;
+        } else {
+            let pairs = Devices::attach(&site, setting.pairs, &mut coming).await?;
+            let held = Side::new(pairs, site.server);
+            self.compare(load, (&held, side), span, audience).await?;
+            Devices::close(&held.pairs).await;
         }
-        Devices::close(&held.pairs).await;
-        if let Some(forwarder) = forwarder {
-            forwarder.stop().await;
+        if let Some(bare) = bare {
+            bare.forwarder.stop().await;
         }
         site.leave().await;
         Ok(())
     }
 
-    async fn compare(
+    async fn compare<P: Pair>(
         &self,
         load: &impl Load,
-        held: &Side<Devices>,
-        bare: Option<&Side<Callers>>,
+        (held, bare): (&Side<P>, Option<&Side<Callers>>),
         span: Duration,
         audience: &mut dyn Audience,
     ) -> Result<(), Problem> {
-        let Some(bare) = bare else {
-            let whole = (WARM_UP + span).as_secs_f64();
-            let mut progress = Progress::new(audience, self.what, whole);
-            let turn = load.turn(held, span, &mut progress).await?;
-            return self.tell(&turn, held.server, audience);
-        };
+        let before = held.server.metric("stored_total").await;
+        match bare {
+            None => self.measure(load, held, span, audience).await?,
+            Some(bare) => self.alternate(load, (held, bare), span, audience).await?,
+        }
+        let now = held.server.metric("stored_total").await;
+        if let Some((now, before)) = now.zip(before) {
+            let stored = now - before;
+            audience.note(&format!("{stored} messages went to the disk on their way"));
+        }
+        Ok(())
+    }
+
+    async fn measure<P: Pair>(
+        &self,
+        load: &impl Load,
+        held: &Side<P>,
+        span: Duration,
+        audience: &mut dyn Audience,
+    ) -> Result<(), Problem> {
+        let whole = (WARM_UP + span).as_secs_f64();
+        let mut progress = Progress::new(audience, self.what, whole);
+        let turn = load.turn(held, span, &mut progress).await?;
+        self.tell(&turn, held.server, audience)
+    }
+
+    async fn alternate<P: Pair>(
+        &self,
+        load: &impl Load,
+        (held, bare): (&Side<P>, &Side<Callers>),
+        span: Duration,
+        audience: &mut dyn Audience,
+    ) -> Result<(), Problem> {
         let each = span / TURNS;
         let whole = 2.0 * f64::from(TURNS) * (WARM_UP + each).as_secs_f64();
         let mut progress = Progress::new(audience, self.what, whole);
@@ -267,19 +306,14 @@ impl Contest {
             let one = load.turn(held, each, &mut progress).await?;
             turns.push((one, load.turn(bare, each, &mut progress).await?));
         }
-        let all = turns
-            .iter()
-            .fold((Turn::none(), Turn::none()), |mut all, turn| {
-                all.0.add(&turn.0);
-                all.1.add(&turn.1);
-                all
-            });
-        self.tell(&all.0, held.server, audience)?;
-        let figures = self.bare.figures(&all.1, Goals::NONE, &bare.server)?;
+        let one = Turn::sum(turns.iter().map(|(one, _)| one));
+        self.tell(&one, held.server, audience)?;
+        let other = Turn::sum(turns.iter().map(|(_, other)| other));
+        let figures = self.bare.figures(&other, Goals::NONE, &bare.server)?;
         figures
             .into_iter()
             .for_each(|figure| audience.figure(figure));
-        tell_own("a message through the bare forwarder", &all.1, audience);
+        tell_own("a message through the bare forwarder", &other, audience);
         self.ratios(&turns)
             .for_each(|figure| audience.figure(figure));
         Ok(())
@@ -359,9 +393,7 @@ mod tests {
 
     #[test]
     fn turns_add_up() {
-        let mut all = Turn::none();
-        all.add(&turn(1_000, 2, 100));
-        all.add(&turn(3_000, 4, 200));
+        let all = Turn::sum([turn(1_000, 2, 100), turn(3_000, 4, 200)].iter());
         assert_eq!(all.cpu_us(), Some(1.5));
         assert_eq!(all.own_us(), 5.0);
         assert_eq!(all.per_second(), 2_000.0);

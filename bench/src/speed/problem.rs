@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use holdfast::{ConnectError, Outcome, SendError, Unsent};
+use holdfast::{ConnectError, Outcome, Refusal, SendError, Unsent};
 
 /// Why something cannot be measured.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +73,15 @@ pub enum Problem {
     /// A message came to another end than it should.
     #[error("a message was {0:?}, which nobody asked for")]
     Outcome(Outcome),
+    /// The relay refuses a message.
+    #[error("a message was refused: {0}")]
+    Refused(Refusal),
+    /// A device that remembers nothing could not begin.
+    #[error("a device that remembers nothing could not begin: {0}")]
+    Lean(String),
+    /// A device that remembers nothing came to its end.
+    #[error("a device lost its relay; with --lean it does not look for another")]
+    Lost,
     /// Something did not come.
     #[error("{what} did not come within {} s", after.as_secs())]
     Silent {

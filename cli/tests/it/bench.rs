@@ -58,6 +58,15 @@ fn at_a_rate_as_many_messages_are_answered_as_were_due() {
 }
 
 #[test]
+fn devices_without_the_library_load_a_relay_as_those_with_it() {
+    let paced = figures("pace --pairs 3 --rate 100 --size 64 --for 1s --lean");
+    assert_eq!(paced["pace.messages"], 100.0);
+    // More than a window takes, and bodies that travel on streams of their own.
+    let large = figures("route --pairs 1 --window 16 --size 20000 --for 300ms --lean");
+    assert!(large["route.messages"] >= 16.0, "{large:?}");
+}
+
+#[test]
 fn all_that_is_stored_is_fetched() {
     let figures = figures("store --devices 7 --messages 100 --size 512 --senders 2 --window 8");
     has(&figures, "store", &EACH);

@@ -7,8 +7,8 @@
 //! - `server`: what a process takes of its machine; `latency`: how long something took;
 //!   `timetable`: when messages are due, whatever became of those before;
 //! - `pair`: a device that writes and one that reads; `lean`: such devices without the client library;
-//!   `forwarder`: the bare QUIC forwarder that
-//!   Holdfast is compared with; `contest`: both in alternation, and the figures;
+//!   `forwarder`: the bare QUIC forwarder that Holdfast is compared with;
+//! - `turn`: what came of a load, and the figures of it; `contest`: both sides in alternation;
 //! - `disk`: what mail takes of it;
 //! - [`route`], [`pace`], [`store`] and `drain`, [`idle`], [`connect`]: a measurement each.
 
@@ -32,6 +32,7 @@ mod stack;
 pub mod store;
 mod target;
 mod timetable;
+mod turn;
 
 use std::process::ExitCode;
 

@@ -17,12 +17,12 @@ use super::{
     Audience, Problem,
     arrival::{AT_A_TIME, allow_files, attach, close_all},
     audience::Progress,
-    contest::{Goals, Names, Turn, names, tell_own},
     disk::{self, Disk},
     latency::Latencies,
     server::Spent,
     store::{DEVICE, MARK, Store, account},
     target::Site,
+    turn::{Goals, Names, Turn, names, tell_own},
 };
 use crate::Goal;
 

@@ -20,10 +20,11 @@ use tokio::{
 use super::{
     Audience, Problem,
     audience::Progress,
-    contest::{Contest, Goals, Load, Setting, Side, Turn, WARM_UP, names, span},
+    contest::{Contest, Load, Setting, Side, WARM_UP, span},
     latency::Latencies,
     pair::Pair,
     timetable::Timetable,
+    turn::{Goals, Turn, names},
 };
 use crate::Goal;
 

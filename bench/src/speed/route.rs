@@ -18,9 +18,10 @@ use super::{
     Audience, Problem,
     arrival::all,
     audience::Progress,
-    contest::{Contest, Goals, Load, Setting, Side, Turn, WARM_UP, names, span},
+    contest::{Contest, Load, Setting, Side, WARM_UP, span},
     latency::Noted,
     pair::Pair,
+    turn::{Goals, Turn, names},
 };
 use crate::Goal;
 

@@ -156,6 +156,8 @@ impl std::ops::AddAssign for Spent {
 
 #[cfg(test)]
 mod tests {
+    use holdfast_tests::net::PATIENCE;
+
     use super::*;
 
     #[test]
@@ -174,12 +176,12 @@ mod tests {
             admin: None,
         };
         let before = server.mark().unwrap();
-        let mut spent = Spent::default();
-        while spent.own < Duration::from_millis(30) {
+        let (some, mut spent) = (Duration::from_millis(30), Spent::default());
+        // Both are read one after the other, and while this runs, they grow.
+        while spent.own.min(spent.server.unwrap_or_default()) < some {
             spent = server.mark().unwrap().since(before);
+            assert!(spent.span < PATIENCE, "{spent:?}");
         }
-        assert!(spent.server.unwrap() >= spent.own - Duration::from_millis(10));
-        assert!(spent.span >= Duration::from_millis(10));
         assert!(server.resident().unwrap().unwrap() > 1024 * 1024);
     }
 

@@ -18,13 +18,13 @@ use super::{
     Audience, Problem, Target,
     arrival::{all, attach_all, close_all},
     audience::Progress,
-    contest::{Goals, Names, Turn, names, tell_own},
     disk::{self, Disk},
     drain,
     latency::Noted,
     server::Server,
     stack::Room,
     target::Site,
+    turn::{Goals, Names, Turn, names, tell_own},
 };
 use crate::Goal;
 

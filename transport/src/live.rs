@@ -40,9 +40,6 @@ use crate::{
 /// How often the files are looked at. A revocation ends connections within this.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// How often tickets whose time is over are removed.
-const SWEEP_EVERY: Duration = Duration::from_secs(600);
-
 /// The credentials that are in force, and the connections that were admitted under them.
 pub struct LiveCredentials {
     files: CredentialFiles,
@@ -66,7 +63,6 @@ pub struct LiveCredentials {
 struct Current {
     credentials: Credentials,
     server: Arc<QuicServerConfig>,
-    tickets: Option<Arc<TicketFolder>>,
     lists: RevocationLists,
     certificate_ends: Option<SystemTime>,
 }
@@ -206,15 +202,6 @@ impl LiveCredentials {
         }
     }
 
-    /// Removes the tickets whose time is over.
-    fn sweep_tickets(&self) {
-        if let Some(tickets) = &self.current.load().tickets
-            && let Err(error) = tickets.sweep(SystemTime::now())
-        {
-            tracing::warn!(%error, "the folder of tickets cannot be swept");
-        }
-    }
-
     /// Has [`keep_current`](Self::keep_current) read the files now, changed or not.
     pub fn reload(&self) {
         self.asked.notify_one();
@@ -242,18 +229,11 @@ impl LiveCredentials {
         let mut reminders = Reminders::default();
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut sweep = tokio::time::interval(SWEEP_EVERY);
         loop {
             reminders.say(&self.figures(), SystemTime::now());
             let demanded = tokio::select! {
                 _ = look.tick() => false,
                 () = self.asked.notified() => true,
-                _ = sweep.tick() => {
-                    let live = self.clone();
-                    // It fails only when the runtime is being shut down.
-                    let _ = tokio::task::spawn_blocking(move || live.sweep_tickets()).await;
-                    continue;
-                }
             };
             let live = self.clone();
             match tokio::task::spawn_blocking(move || live.look(demanded)).await {
@@ -364,17 +344,12 @@ impl Current {
             return Err(CredentialError::over(path, "list of revoked certificates"));
         }
         credentials.prove()?;
-        let tickets = match tickets {
-            Some(folder) => Some(ticket_folder(folder, files)?),
-            None => None,
-        };
-        let server = match &tickets {
-            Some(tickets) => credentials.resuming_server(accepts, tickets.clone())?,
+        let server = match tickets {
+            Some(folder) => credentials.resuming_server(accepts, ticket_folder(folder, files)?)?,
             None => credentials.server(accepts)?,
         };
         Ok(Self {
             server,
-            tickets,
             credentials,
             lists,
             certificate_ends,

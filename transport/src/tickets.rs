@@ -1,178 +1,119 @@
-//! The TLS sessions that clients may resume: one file each, in a folder that a restarted server finds
-//! again and that several servers may share, so that a client resumes with any of them.
+//! The TLS sessions that clients may resume, in tables of a fixed size: files that a restarted server
+//! finds again, and that several servers may share, so that a client resumes with any of them.
 //!
-//! Each is good for one use: it is taken by renaming its file, which the file system lets happen
-//! once, so data that was sent along with a resumption (0-RTT) cannot be replayed (RFC 8446,
-//! section 8.1). A ticket is worth a handshake and no more, so nothing is synced: what a power cut
-//! takes is missed by nobody.
+//! Where a ticket lies follows from its key: in one of four places of one table. A new ticket takes a
+//! place that is empty, or else the one of the oldest of the four, whose client then shakes hands in
+//! full. So no file is made, removed or looked for while devices come and go; to make one for each
+//! ticket costs a relay more than the handshake does.
 //!
-//! The files hold the secrets of the sessions: folder and files are their owner's alone. The file of a
-//! ticket that was taken is emptied, and becomes that of another: when thousands come back at once, to
-//! make and delete as many files would cost a relay as much as the handshakes do.
+//! Each ticket is good for one use, so that data which was sent along with a resumption (0-RTT) cannot
+//! be replayed (RFC 8446, section 8.1): it is read and emptied under a lock of its table, which holds
+//! between processes, too. A ticket is worth a handshake and no more, so nothing is synced: what a power
+//! cut takes is missed by nobody, and what it leaves half written is known by its seal.
+//!
+//! The tables hold the secrets of the sessions: folder and files are their owner's alone.
 
 use std::{
     fmt,
-    fs::{self, File},
-    io::{self, Read, Write},
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, SystemTime},
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use parking_lot::Mutex;
-use ring::digest;
+use ring::digest::{self, SHA256, SHA256_OUTPUT_LEN};
 use rustls::server::StoresServerSessions;
-use tempfile::NamedTempFile;
 
 /// How long a session can be resumed: what rustls 0.23 tells clients of those that a server keeps.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
-/// How many are kept. Each takes about 1.5 KiB, most of it the client's certificate.
-const MAX_TICKETS: usize = 100_000;
+/// Tables in a folder. Who waits for one waits for those alone that use the same.
+const TABLES: usize = 16;
 
-/// What names of tickets end with; whatever else lies in the folder is left alone, but
-const SUFFIX: &str = ".ticket";
+/// Rows of a table: with all places taken, the tables of a folder fill half a GiB.
+const ROWS: u16 = 2048;
 
-/// files of tickets that were taken.
-const TAKEN: &str = ".taken";
+/// In how many places of its row a ticket may lie.
+const PLACES: u64 = 4;
 
-/// How many files of taken tickets are kept for others.
-const MAX_BLANKS: usize = 4096;
+/// The size of a place, in bytes: a page. A session takes some 1.5 KiB, most of it the client's
+/// certificate; one that is larger than a place is not kept.
+const PLACE: usize = 4096;
+
+/// How often a table is tried to be locked: who holds it needs it for some microseconds, unless it was
+/// stopped in the middle of them.
+const TRIES: usize = 1000;
 
 /// A folder of sessions that can be resumed.
 pub struct TicketFolder {
     folder: PathBuf,
     /// Told apart by it: a session is not resumed past the authority that it was verified with.
     authority: Vec<u8>,
-    taken: AtomicU64,
-    /// Files of tickets that were taken.
-    blanks: Mutex<Vec<PathBuf>>,
+    tables: Vec<Mutex<File>>,
 }
 
 impl TicketFolder {
-    /// Uses a folder, and makes it if there is none. Tickets are good only while `authority`, the
-    /// certificates that sign everybody's, stays the same.
+    /// Uses a folder, and makes it and its tables if there are none. Tickets are good only while
+    /// `authority`, the certificates that sign everybody's, stays the same.
     ///
     /// # Errors
-    /// When the folder cannot be made, or not be written to.
+    /// When folder or tables cannot be made, or not be written to.
     pub fn open(folder: &Path, authority: &[u8]) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         keep_private(folder)?;
-        NamedTempFile::new_in(folder)?;
+        let table = |number| open_table(&folder.join(format!("{number:x}.tickets")));
+        let tables: io::Result<Vec<File>> = (0..TABLES).map(table).collect();
         Ok(Self {
             folder: folder.to_owned(),
             authority: authority.to_owned(),
-            taken: AtomicU64::new(0),
-            blanks: Mutex::default(),
+            tables: tables?.into_iter().map(Mutex::new).collect(),
         })
     }
 
-    /// Removes the tickets whose time is over, and the oldest of too many.
-    ///
-    /// # Errors
-    /// When the folder cannot be read.
-    pub fn sweep(&self, now: SystemTime) -> io::Result<()> {
-        for (made, path) in self.files(TAKEN)? {
-            if is_over(made, now) {
-                let _ = fs::remove_file(path);
-            }
-        }
-        let mut tickets = self.files(SUFFIX)?;
-        tickets.sort_by(|(one, _), (other, _)| other.cmp(one));
-        let fresh = tickets.partition_point(|(made, _)| !is_over(*made, now));
-        for (_, path) in tickets.iter().skip(fresh.min(MAX_TICKETS)) {
-            // One that was taken meanwhile is gone, as it should be.
-            let _ = fs::remove_file(path);
-        }
-        Ok(())
+    fn name(&self, key: &[u8]) -> Name {
+        Name(sha256(&[&self.authority, key]))
     }
 
-    fn files(&self, suffix: &str) -> io::Result<Vec<(SystemTime, PathBuf)>> {
-        let mut tickets = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
-            let entry = entry?;
-            let is_ticket = entry.file_name().to_string_lossy().ends_with(suffix);
-            if let (true, Ok(metadata)) = (is_ticket, entry.metadata()) {
-                tickets.push((metadata.modified()?, entry.path()));
-            }
-        }
-        Ok(tickets)
+    /// Does something with the row of a ticket, and nobody else meanwhile.
+    fn in_row<T>(
+        &self,
+        name: &Name,
+        act: impl FnOnce(&mut Row<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut table = self.tables[name.table()].lock();
+        lock(&table)?;
+        let mut row = Row {
+            table: &mut table,
+            at: name.row(),
+        };
+        let done = act(&mut row);
+        table.unlock()?;
+        done
     }
 
-    fn path(&self, key: &[u8]) -> PathBuf {
-        let mut context = digest::Context::new(&digest::SHA256);
-        context.update(&self.authority);
-        context.update(key);
-        let digest = context.finish();
-        let name: String = digest
-            .as_ref()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        self.folder.join(name + SUFFIX)
+    fn write(&self, key: &[u8], value: &[u8], now: u64) -> io::Result<()> {
+        let name = self.name(key);
+        let place = Ticket::bytes(&name, value, now)?;
+        self.in_row(&name, |row| {
+            let number = row.oldest()?;
+            row.write(number, &place)
+        })
     }
 
-    fn write(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
-        let blank = self.blanks.lock().pop();
-        if let Some(blank) = blank
-            && fill(&blank, value).is_ok()
-        {
-            return fs::rename(blank, self.path(key));
-        }
-        let mut file = NamedTempFile::new_in(&self.folder)?;
-        file.write_all(value)?;
-        file.persist(self.path(key))?;
-        Ok(())
+    fn claim(&self, key: &[u8], now: u64) -> io::Result<Option<Vec<u8>>> {
+        let name = self.name(key);
+        let ticket = self.in_row(&name, |row| row.take(&name))?;
+        // A clock that went back makes a ticket younger than new; that is no reason to refuse it.
+        let is_good = |ticket: &Ticket| now.saturating_sub(ticket.made) <= LIFETIME.as_secs();
+        Ok(ticket.filter(is_good).map(|ticket| ticket.value))
     }
-
-    /// Whoever renames the file first has it, in this process or in another.
-    fn claim(&self, key: &[u8]) -> io::Result<Vec<u8>> {
-        let number = self.taken.fetch_add(1, Ordering::Relaxed);
-        let claimed = self
-            .folder
-            .join(format!("{}-{number}{TAKEN}", std::process::id()));
-        fs::rename(self.path(key), &claimed)?;
-        let mut file = File::options().read(true).write(true).open(&claimed)?;
-        let made = file.metadata()?.modified()?;
-        let mut value = Vec::new();
-        file.read_to_end(&mut value)?;
-        file.set_len(0)?;
-        self.keep(claimed)?;
-        if is_over(made, SystemTime::now()) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        Ok(value)
-    }
-
-    /// The file can be another ticket's.
-    fn keep(&self, blank: PathBuf) -> io::Result<()> {
-        let mut blanks = self.blanks.lock();
-        if blanks.len() >= MAX_BLANKS {
-            return fs::remove_file(blank);
-        }
-        blanks.push(blank);
-        Ok(())
-    }
-}
-
-impl Drop for TicketFolder {
-    fn drop(&mut self) {
-        for blank in self.blanks.lock().drain(..) {
-            // What stays is swept away when it is old.
-            let _ = fs::remove_file(blank);
-        }
-    }
-}
-
-/// Writes a file that is there, and empty. If it was swept away, it is not made again: others could
-/// read it.
-fn fill(blank: &Path, value: &[u8]) -> io::Result<()> {
-    File::options().write(true).open(blank)?.write_all(value)
 }
 
 impl StoresServerSessions for TicketFolder {
     fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
-        let written = self.write(&key, &value);
+        let written = self.write(&key, &value, seconds());
         if let Err(error) = &written {
             tracing::debug!(%error, "a session cannot be kept: its client shakes hands anew");
         }
@@ -185,7 +126,10 @@ impl StoresServerSessions for TicketFolder {
     }
 
     fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.claim(key).ok()
+        self.claim(key, seconds()).unwrap_or_else(|error| {
+            tracing::debug!(%error, "a session cannot be resumed: its client shakes hands anew");
+            None
+        })
     }
 
     fn can_cache(&self) -> bool {
@@ -199,9 +143,188 @@ impl fmt::Debug for TicketFolder {
     }
 }
 
-/// A clock that went back makes a ticket younger than new; that is no reason to refuse it.
-fn is_over(made: SystemTime, now: SystemTime) -> bool {
-    now.duration_since(made).is_ok_and(|age| age > LIFETIME)
+/// What a ticket goes by, which says where it lies and nothing of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Name([u8; SHA256_OUTPUT_LEN]);
+
+impl Name {
+    fn table(&self) -> usize {
+        usize::from(self.0[0]) % TABLES
+    }
+
+    /// Where its row begins, in bytes.
+    fn row(&self) -> u64 {
+        let number = u16::from_be_bytes([self.0[1], self.0[2]]) % ROWS;
+        u64::from(number) * PLACES * PLACE as u64
+    }
+}
+
+/// The places in which a ticket may lie.
+struct Row<'a> {
+    table: &'a mut File,
+    at: u64,
+}
+
+impl Row<'_> {
+    /// The place for a new ticket: an empty one is older than any.
+    fn oldest(&mut self) -> io::Result<u64> {
+        let mut oldest = (u64::MAX, 0);
+        for number in 0..PLACES {
+            let made = Head::decode(&self.read::<{ Head::LEN }>(number)?).made;
+            oldest = oldest.min((made, number));
+        }
+        Ok(oldest.1)
+    }
+
+    /// The ticket of this name, which is gone then.
+    fn take(&mut self, name: &Name) -> io::Result<Option<Ticket>> {
+        for number in 0..PLACES {
+            let head = Head::decode(&self.read::<{ Head::LEN }>(number)?);
+            if head.name == *name {
+                let ticket = Ticket::decode(&self.read::<PLACE>(number)?);
+                self.write(number, &[0; PLACE])?;
+                return Ok(ticket);
+            }
+        }
+        Ok(None)
+    }
+
+    fn read<const LEN: usize>(&mut self, number: u64) -> io::Result<[u8; LEN]> {
+        let mut bytes = [0; LEN];
+        self.seek(number)?;
+        self.table.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn write(&mut self, number: u64, place: &[u8; PLACE]) -> io::Result<()> {
+        self.seek(number)?;
+        self.table.write_all(place)
+    }
+
+    fn seek(&mut self, number: u64) -> io::Result<u64> {
+        let at = self.at + number * PLACE as u64;
+        self.table.seek(SeekFrom::Start(at))
+    }
+}
+
+/// What a place begins with; of an empty one all is zero.
+struct Head {
+    name: Name,
+    /// In seconds since 1970.
+    made: u64,
+    len: u16,
+    seal: [u8; SHA256_OUTPUT_LEN],
+}
+
+impl Head {
+    const LEN: usize = 2 * SHA256_OUTPUT_LEN + 8 + 2;
+
+    fn decode(bytes: &[u8; Self::LEN]) -> Self {
+        let (name, rest) = split(bytes);
+        let (made, rest) = split(rest);
+        let (len, rest) = split(rest);
+        let (seal, _) = split(rest);
+        Self {
+            name: Name(name),
+            made: u64::from_be_bytes(made),
+            len: u16::from_be_bytes(len),
+            seal,
+        }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let made = self.made.to_be_bytes();
+        [&self.name.0[..], &made, &self.len.to_be_bytes(), &self.seal].concat()
+    }
+}
+
+/// The first bytes of those that a head is decoded from; there are always enough.
+fn split<const LEN: usize>(bytes: &[u8]) -> ([u8; LEN], &[u8]) {
+    bytes
+        .split_first_chunk()
+        .map_or(([0; LEN], &[]), |(first, rest)| (*first, rest))
+}
+
+/// A session that can be resumed.
+struct Ticket {
+    made: u64,
+    value: Vec<u8>,
+}
+
+impl Ticket {
+    /// A place with it.
+    fn bytes(name: &Name, value: &[u8], made: u64) -> io::Result<[u8; PLACE]> {
+        let mut place = [0; PLACE];
+        let (head, rest) = place.split_at_mut(Head::LEN);
+        let room = rest.get_mut(..value.len());
+        let too_large = || {
+            let text = format!("{} bytes are too many for a ticket", value.len());
+            io::Error::new(ErrorKind::FileTooLarge, text)
+        };
+        room.ok_or_else(too_large)?.copy_from_slice(value);
+        let of_it = Head {
+            name: *name,
+            made,
+            len: value.len() as u16,
+            seal: seal(name, made, value),
+        };
+        head.copy_from_slice(&of_it.bytes());
+        Ok(place)
+    }
+
+    /// What lies in a place, if it was written whole.
+    fn decode(place: &[u8; PLACE]) -> Option<Self> {
+        let (head, rest) = place.split_first_chunk()?;
+        let head = Head::decode(head);
+        let value = rest.get(..usize::from(head.len))?;
+        let is_whole = seal(&head.name, head.made, value) == head.seal;
+        is_whole.then(|| Self {
+            made: head.made,
+            value: value.to_vec(),
+        })
+    }
+}
+
+fn seal(name: &Name, made: u64, value: &[u8]) -> [u8; SHA256_OUTPUT_LEN] {
+    sha256(&[&name.0, &made.to_be_bytes(), value])
+}
+
+fn sha256(parts: &[&[u8]]) -> [u8; SHA256_OUTPUT_LEN] {
+    let mut context = digest::Context::new(&SHA256);
+    for part in parts {
+        context.update(part);
+    }
+    let (digest, _) = split(context.finish().as_ref());
+    digest
+}
+
+/// Opens a table, and makes it if there is none: all its places are holes, which take no room.
+fn open_table(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).read(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let table = options.open(path)?;
+    table.set_len(u64::from(ROWS) * PLACES * PLACE as u64)?;
+    Ok(table)
+}
+
+/// Waits for a table for as long as a program that runs may hold it, and not for one that was stopped.
+fn lock(table: &File) -> io::Result<()> {
+    for _ in 0..TRIES {
+        match table.try_lock() {
+            Err(TryLockError::WouldBlock) => thread::yield_now(),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Ok(()) => return Ok(()),
+        }
+    }
+    let text = "another program holds the table of tickets, and does not go on";
+    Err(io::Error::new(ErrorKind::WouldBlock, text))
+}
+
+fn seconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
 }
 
 #[cfg(unix)]
@@ -221,8 +344,19 @@ mod tests {
 
     use super::*;
 
+    const NOW: u64 = 1_800_000_000;
+
     fn folder(path: &Path) -> TicketFolder {
         TicketFolder::open(path, b"authority").unwrap()
+    }
+
+    /// Keys of tickets that lie in the same row.
+    fn neighbours(tickets: &TicketFolder) -> impl Iterator<Item = [u8; 4]> {
+        let place = |key: &[u8]| (tickets.name(key).table(), tickets.name(key).row());
+        let first = place(&[0; 4]);
+        (0..u32::MAX)
+            .map(u32::to_be_bytes)
+            .filter(move |key| place(key) == first)
     }
 
     #[test]
@@ -232,24 +366,19 @@ mod tests {
         for number in 0..50u8 {
             assert!(relays[0].put(vec![number], vec![number; 1500]));
         }
-        let takers: Vec<_> = (0..4)
-            .map(|taker| {
-                let relay = relays[taker % 2].clone();
-                std::thread::spawn(move || {
-                    (0..50u8)
-                        .filter(|number| relay.take(&[*number]).is_some())
-                        .count()
-                })
-            })
-            .collect();
-        let taken: usize = takers.into_iter().map(|taker| taker.join().unwrap()).sum();
-        assert_eq!(taken, 50);
-        drop(relays);
-        assert_eq!(
-            fs::read_dir(dir.path()).unwrap().count(),
-            0,
-            "nothing is left"
-        );
+        let take = |relay: &TicketFolder| {
+            let taken = (0..50u8).filter(|number| relay.take(&[*number]).is_some());
+            taken.count()
+        };
+        let taken: usize = thread::scope(|scope| {
+            let takers = [0, 1, 0, 1].map(|taker| {
+                let relay = relays[taker].clone();
+                scope.spawn(move || take(&relay))
+            });
+            takers.into_iter().map(|taker| taker.join().unwrap()).sum()
+        });
+        // Whoever could not have a table left its tickets where they are.
+        assert_eq!(taken + take(&relays[0]), 50);
     }
 
     #[test]
@@ -260,36 +389,86 @@ mod tests {
         let other = TicketFolder::open(dir.path(), b"another").unwrap();
         assert_eq!(other.take(&[1]), None);
         assert_eq!(folder(dir.path()).take(&[2]), Some(vec![8]));
+        assert_eq!(folder(dir.path()).take(&[2]), None);
     }
 
     #[test]
-    fn what_is_over_or_too_much_is_swept_away() {
+    fn a_ticket_is_good_for_a_day_also_when_the_clock_goes_back() {
         let dir = tempfile::tempdir().unwrap();
         let tickets = folder(dir.path());
-        tickets.put(vec![1], vec![7]);
-        tickets.sweep(SystemTime::now() + LIFETIME / 2).unwrap();
-        assert_eq!(tickets.files(SUFFIX).unwrap().len(), 1);
-        fs::write(dir.path().join("mine.txt"), "left alone").unwrap();
-        tickets.sweep(SystemTime::now() + 2 * LIFETIME).unwrap();
-        assert_eq!(tickets.files(SUFFIX).unwrap().len(), 0);
-        assert!(dir.path().join("mine.txt").exists());
+        let day = LIFETIME.as_secs();
+        for (key, now, is_good) in [
+            (1, NOW + day, true),
+            (2, NOW + day + 1, false),
+            (3, 0, true),
+        ] {
+            tickets.write(&[key], &[7], NOW).unwrap();
+            let value = tickets.claim(&[key], now).unwrap();
+            assert_eq!(value, is_good.then(|| vec![7]), "after {now}");
+        }
     }
 
     #[test]
-    fn the_file_of_a_taken_ticket_is_emptied_and_becomes_anothers() {
+    fn a_full_row_loses_its_oldest() {
         let dir = tempfile::tempdir().unwrap();
         let tickets = folder(dir.path());
-        let blanks = || tickets.files(TAKEN).unwrap();
-        tickets.put(vec![1], vec![7; 1500]);
-        assert_eq!(tickets.take(&[1]), Some(vec![7; 1500]));
-        assert_eq!(fs::metadata(&blanks()[0].1).unwrap().len(), 0);
-        tickets.put(vec![2], vec![8; 1400]);
-        assert!(blanks().is_empty());
-        assert_eq!(tickets.take(&[2]), Some(vec![8; 1400]));
-        tickets.sweep(SystemTime::now() + 2 * LIFETIME).unwrap();
-        assert!(blanks().is_empty());
-        assert!(tickets.put(vec![3], vec![9]), "a file of its own");
-        assert_eq!(tickets.take(&[3]), Some(vec![9]));
+        let keys: Vec<_> = neighbours(&tickets).take(6).collect();
+        for (age, key) in (0..).zip(&keys[..4]) {
+            tickets.write(key, &[age], NOW - u64::from(age)).unwrap();
+        }
+        assert_eq!(tickets.claim(&keys[1], NOW).unwrap(), Some(vec![1]));
+        tickets.write(&keys[4], &[4], NOW + 1).unwrap();
+        tickets.write(&keys[5], &[5], NOW + 1).unwrap();
+        let left = |key: &[u8; 4]| tickets.claim(key, NOW).unwrap().map(|value| value[0]);
+        let left: Vec<_> = keys.iter().map(left).collect();
+        assert_eq!(left, [Some(0), None, Some(2), None, Some(4), Some(5)]);
+    }
+
+    #[test]
+    fn what_was_written_by_half_is_no_ticket() {
+        let dir = tempfile::tempdir().unwrap();
+        let tickets = folder(dir.path());
+        let name = tickets.name(&[1]);
+        for at in [Head::LEN - 1, Head::LEN, Head::LEN + 1499] {
+            let mut place = Ticket::bytes(&name, &[7; 1500], NOW).unwrap();
+            place[at..].fill(0);
+            tickets.in_row(&name, |row| row.write(0, &place)).unwrap();
+            assert_eq!(tickets.claim(&[1], NOW).unwrap(), None, "up to {at}");
+        }
+    }
+
+    #[test]
+    fn a_session_larger_than_a_place_is_not_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let tickets = folder(dir.path());
+        let most = PLACE - Head::LEN;
+        assert!(tickets.put(vec![1], vec![7; most]));
+        assert!(!tickets.put(vec![2], vec![7; most + 1]));
+        assert_eq!(tickets.take(&[1]), Some(vec![7; most]));
+    }
+
+    #[test]
+    fn a_table_that_is_held_for_good_costs_a_handshake_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let tickets = folder(dir.path());
+        assert!(tickets.put(vec![1], vec![7]));
+        let stopped = folder(dir.path());
+        let held = stopped.tables[stopped.name(&[1]).table()].lock();
+        held.lock().unwrap();
+        assert_eq!(tickets.take(&[1]), None);
+        held.unlock().unwrap();
+        assert_eq!(tickets.take(&[1]), Some(vec![7]));
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_ticket_that_was_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let tickets = folder(dir.path());
+        tickets.put(vec![1], b"a secret".to_vec());
+        tickets.take(&[1]);
+        let name = tickets.name(&[1]);
+        let table = dir.path().join(format!("{:x}.tickets", name.table()));
+        assert!(fs::read(table).unwrap().iter().all(|byte| *byte == 0));
     }
 
     #[cfg(unix)]
@@ -298,10 +477,11 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tickets");
-        let tickets = folder(&path);
-        tickets.put(vec![1], vec![7]);
+        let _tickets = folder(&path);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&path), 0o700);
-        assert_eq!(mode(&tickets.files(SUFFIX).unwrap()[0].1), 0o600);
+        for table in fs::read_dir(&path).unwrap() {
+            assert_eq!(mode(&table.unwrap().path()), 0o600);
+        }
     }
 }

@@ -8,9 +8,9 @@ use std::{
 use holdfast_protocol::id::{Identity, InvalidId, TrustDomain};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::{
-    RootCertStore,
+    CipherSuite, RootCertStore,
     client::{Resumption, WebPkiServerVerifier},
-    crypto::CryptoProvider,
+    crypto::{CryptoProvider, ring},
     server::{NoServerSessionStorage, StoresServerSessions, WebPkiClientVerifier},
 };
 use rustls_pki_types::{
@@ -268,8 +268,14 @@ fn quic_client(config: rustls::ClientConfig) -> Result<Arc<QuicClientConfig>, Cr
     Ok(Arc::new(config))
 }
 
+/// With AES-128-GCM and SHA-256 first: processors have instructions for SHA-256, seldom for the SHA-384
+/// of rustls' own first choice, and a handshake derives dozens of keys.
 fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
+    let mut provider = ring::default_provider();
+    provider
+        .cipher_suites
+        .sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    Arc::new(provider)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CredentialError> {

@@ -33,14 +33,18 @@ const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 const TABLES: usize = 16;
 
 /// Rows of a table: with all places taken, the tables of a folder fill half a GiB.
-const ROWS: u16 = 2048;
+const ROWS: u64 = 2048;
 
 /// In how many places of its row a ticket may lie.
-const PLACES: u64 = 4;
+const PLACES: usize = 4;
 
-/// The size of a place, in bytes: a page. A session takes some 1.5 KiB, most of it the client's
+/// The size of a place for a value, in bytes: a page. A session takes some 1.5 KiB, most of it the client's
 /// certificate; one that is larger than a place is not kept.
 const PLACE: usize = 4096;
+
+/// Where the values of a table begin, in bytes: at a page, behind the heads of all of them. So one look
+/// at one page tells of all places of a row.
+const HEADS: u64 = (ROWS * (PLACES * Head::LEN) as u64).next_multiple_of(PLACE as u64);
 
 /// How often a table is tried to be locked: who holds it needs it for some microseconds, unless it was
 /// stopped in the middle of them.
@@ -86,7 +90,7 @@ impl TicketFolder {
         lock(&table)?;
         let mut row = Row {
             table: &mut table,
-            at: name.row(),
+            number: name.row(),
         };
         let done = act(&mut row);
         table.unlock()?;
@@ -95,19 +99,17 @@ impl TicketFolder {
 
     fn write(&self, key: &[u8], value: &[u8], now: u64) -> io::Result<()> {
         let name = self.name(key);
-        let place = Ticket::bytes(&name, value, now)?;
-        self.in_row(&name, |row| {
-            let number = row.oldest()?;
-            row.write(number, &place)
-        })
+        let head = Head::new(name, value, now)?;
+        self.in_row(&name, |row| row.put(&head, value))
     }
 
     fn claim(&self, key: &[u8], now: u64) -> io::Result<Option<Vec<u8>>> {
         let name = self.name(key);
         let ticket = self.in_row(&name, |row| row.take(&name))?;
         // A clock that went back makes a ticket younger than new; that is no reason to refuse it.
-        let is_good = |ticket: &Ticket| now.saturating_sub(ticket.made) <= LIFETIME.as_secs();
-        Ok(ticket.filter(is_good).map(|ticket| ticket.value))
+        let is_good = |made: u64| now.saturating_sub(made) <= LIFETIME.as_secs();
+        let good = ticket.filter(|(head, _)| is_good(head.made));
+        Ok(good.map(|(_, value)| value))
     }
 }
 
@@ -152,62 +154,67 @@ impl Name {
         usize::from(self.0[0]) % TABLES
     }
 
-    /// Where its row begins, in bytes.
     fn row(&self) -> u64 {
-        let number = u16::from_be_bytes([self.0[1], self.0[2]]) % ROWS;
-        u64::from(number) * PLACES * PLACE as u64
+        u64::from(u16::from_be_bytes([self.0[1], self.0[2]])) % ROWS
     }
 }
 
 /// The places in which a ticket may lie.
 struct Row<'a> {
     table: &'a mut File,
-    at: u64,
+    number: u64,
 }
 
 impl Row<'_> {
-    /// The place for a new ticket: an empty one is older than any.
-    fn oldest(&mut self) -> io::Result<u64> {
-        let mut oldest = (u64::MAX, 0);
-        for number in 0..PLACES {
-            let made = Head::decode(&self.read::<{ Head::LEN }>(number)?).made;
-            oldest = oldest.min((made, number));
-        }
-        Ok(oldest.1)
+    /// Puts a ticket into a place that is empty, or takes that of the oldest.
+    fn put(&mut self, head: &Head, value: &[u8]) -> io::Result<()> {
+        let heads = self.heads()?;
+        // An empty place is older than any ticket.
+        let oldest = (0..).zip(&heads).min_by_key(|(_, head)| head.made);
+        self.write(oldest.map_or(0, |(place, _)| place), head, value)
     }
 
     /// The ticket of this name, which is gone then.
-    fn take(&mut self, name: &Name) -> io::Result<Option<Ticket>> {
-        for number in 0..PLACES {
-            let head = Head::decode(&self.read::<{ Head::LEN }>(number)?);
-            if head.name == *name {
-                let ticket = Ticket::decode(&self.read::<PLACE>(number)?);
-                self.write(number, &[0; PLACE])?;
-                return Ok(ticket);
-            }
-        }
-        Ok(None)
+    fn take(&mut self, name: &Name) -> io::Result<Option<(Head, Vec<u8>)>> {
+        let named = (0..).zip(self.heads()?);
+        let Some((place, head)) = named.into_iter().find(|(_, head)| head.name == *name) else {
+            return Ok(None);
+        };
+        let mut value = vec![0; usize::from(head.len).min(PLACE)];
+        self.seek(self.value_at(place))?;
+        self.table.read_exact(&mut value)?;
+        self.write(place, &Head::EMPTY, &vec![0; value.len()])?;
+        Ok(head.seals(&value).then_some((head, value)))
     }
 
-    fn read<const LEN: usize>(&mut self, number: u64) -> io::Result<[u8; LEN]> {
-        let mut bytes = [0; LEN];
-        self.seek(number)?;
-        self.table.read_exact(&mut bytes)?;
-        Ok(bytes)
+    fn heads(&mut self) -> io::Result<[Head; PLACES]> {
+        let mut bytes = [[0; Head::LEN]; PLACES];
+        self.seek(self.head_at(0))?;
+        self.table.read_exact(bytes.as_flattened_mut())?;
+        Ok(bytes.map(|bytes| Head::decode(&bytes)))
     }
 
-    fn write(&mut self, number: u64, place: &[u8; PLACE]) -> io::Result<()> {
-        self.seek(number)?;
-        self.table.write_all(place)
+    fn write(&mut self, place: u64, head: &Head, value: &[u8]) -> io::Result<()> {
+        self.seek(self.value_at(place))?;
+        self.table.write_all(value)?;
+        self.seek(self.head_at(place))?;
+        self.table.write_all(&head.bytes())
     }
 
-    fn seek(&mut self, number: u64) -> io::Result<u64> {
-        let at = self.at + number * PLACE as u64;
+    fn head_at(&self, place: u64) -> u64 {
+        (self.number * PLACES as u64 + place) * Head::LEN as u64
+    }
+
+    fn value_at(&self, place: u64) -> u64 {
+        HEADS + (self.number * PLACES as u64 + place) * PLACE as u64
+    }
+
+    fn seek(&mut self, at: u64) -> io::Result<u64> {
         self.table.seek(SeekFrom::Start(at))
     }
 }
 
-/// What a place begins with; of an empty one all is zero.
+/// What is known of a ticket without its value.
 struct Head {
     name: Name,
     /// In seconds since 1970.
@@ -218,6 +225,34 @@ struct Head {
 
 impl Head {
     const LEN: usize = 2 * SHA256_OUTPUT_LEN + 8 + 2;
+
+    /// Of a place without a ticket, as a new file has it.
+    const EMPTY: Self = Self {
+        name: Name([0; SHA256_OUTPUT_LEN]),
+        made: 0,
+        len: 0,
+        seal: [0; SHA256_OUTPUT_LEN],
+    };
+
+    fn new(name: Name, value: &[u8], made: u64) -> io::Result<Self> {
+        let len = u16::try_from(value.len()).ok();
+        let fits = len.filter(|len| usize::from(*len) <= PLACE);
+        let too_large = || {
+            let text = format!("{} bytes are too many for a ticket", value.len());
+            io::Error::new(ErrorKind::FileTooLarge, text)
+        };
+        Ok(Self {
+            name,
+            made,
+            len: fits.ok_or_else(too_large)?,
+            seal: seal(&name, made, value),
+        })
+    }
+
+    /// Whether this is the value that it was made for, whole.
+    fn seals(&self, value: &[u8]) -> bool {
+        seal(&self.name, self.made, value) == self.seal
+    }
 
     fn decode(bytes: &[u8; Self::LEN]) -> Self {
         let (name, rest) = split(bytes);
@@ -245,46 +280,6 @@ fn split<const LEN: usize>(bytes: &[u8]) -> ([u8; LEN], &[u8]) {
         .map_or(([0; LEN], &[]), |(first, rest)| (*first, rest))
 }
 
-/// A session that can be resumed.
-struct Ticket {
-    made: u64,
-    value: Vec<u8>,
-}
-
-impl Ticket {
-    /// A place with it.
-    fn bytes(name: &Name, value: &[u8], made: u64) -> io::Result<[u8; PLACE]> {
-        let mut place = [0; PLACE];
-        let (head, rest) = place.split_at_mut(Head::LEN);
-        let room = rest.get_mut(..value.len());
-        let too_large = || {
-            let text = format!("{} bytes are too many for a ticket", value.len());
-            io::Error::new(ErrorKind::FileTooLarge, text)
-        };
-        room.ok_or_else(too_large)?.copy_from_slice(value);
-        let of_it = Head {
-            name: *name,
-            made,
-            len: value.len() as u16,
-            seal: seal(name, made, value),
-        };
-        head.copy_from_slice(&of_it.bytes());
-        Ok(place)
-    }
-
-    /// What lies in a place, if it was written whole.
-    fn decode(place: &[u8; PLACE]) -> Option<Self> {
-        let (head, rest) = place.split_first_chunk()?;
-        let head = Head::decode(head);
-        let value = rest.get(..usize::from(head.len))?;
-        let is_whole = seal(&head.name, head.made, value) == head.seal;
-        is_whole.then(|| Self {
-            made: head.made,
-            value: value.to_vec(),
-        })
-    }
-}
-
 fn seal(name: &Name, made: u64, value: &[u8]) -> [u8; SHA256_OUTPUT_LEN] {
     sha256(&[&name.0, &made.to_be_bytes(), value])
 }
@@ -305,7 +300,7 @@ fn open_table(path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let table = options.open(path)?;
-    table.set_len(u64::from(ROWS) * PLACES * PLACE as u64)?;
+    table.set_len(HEADS + ROWS * (PLACES * PLACE) as u64)?;
     Ok(table)
 }
 
@@ -428,12 +423,14 @@ mod tests {
     fn what_was_written_by_half_is_no_ticket() {
         let dir = tempfile::tempdir().unwrap();
         let tickets = folder(dir.path());
-        let name = tickets.name(&[1]);
-        for at in [Head::LEN - 1, Head::LEN, Head::LEN + 1499] {
-            let mut place = Ticket::bytes(&name, &[7; 1500], NOW).unwrap();
-            place[at..].fill(0);
-            tickets.in_row(&name, |row| row.write(0, &place)).unwrap();
-            assert_eq!(tickets.claim(&[1], NOW).unwrap(), None, "up to {at}");
+        let (name, mut value) = (tickets.name(&[1]), vec![7; 1500]);
+        for written in [0, 1, 1499] {
+            let head = Head::new(name, &[7; 1500], NOW).unwrap();
+            value[written..].fill(0);
+            let put = tickets.in_row(&name, |row| row.put(&head, &value));
+            put.unwrap();
+            assert_eq!(tickets.claim(&[1], NOW).unwrap(), None, "of {written}");
+            value.fill(7);
         }
     }
 
@@ -441,10 +438,9 @@ mod tests {
     fn a_session_larger_than_a_place_is_not_kept() {
         let dir = tempfile::tempdir().unwrap();
         let tickets = folder(dir.path());
-        let most = PLACE - Head::LEN;
-        assert!(tickets.put(vec![1], vec![7; most]));
-        assert!(!tickets.put(vec![2], vec![7; most + 1]));
-        assert_eq!(tickets.take(&[1]), Some(vec![7; most]));
+        assert!(tickets.put(vec![1], vec![7; PLACE]));
+        assert!(!tickets.put(vec![2], vec![7; PLACE + 1]));
+        assert_eq!(tickets.take(&[1]), Some(vec![7; PLACE]));
     }
 
     #[test]

@@ -123,7 +123,7 @@ impl Client {
     ) -> Result<Self, ConnectError> {
         let (notices, said) = mpsc::unbounded_channel();
         let (shown, events) = mpsc::unbounded_channel();
-        let (committer, thread) = Committer::start(storage, &restored.logbook, notices.clone())
+        let committer = Committer::start(storage, &restored.logbook, notices.clone())
             .map_err(|error| storage_error(config, &error))?;
         let board = Arc::new(Board::new());
         let epoch = session.outbox;
@@ -139,7 +139,6 @@ impl Client {
             notices: said,
             board: board.clone(),
             committer: committer.clone(),
-            storage: thread,
         };
         let driver = Driver::new(engine, restored, parts);
         let shared = Shared {

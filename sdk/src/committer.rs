@@ -1,5 +1,6 @@
-//! The one thread that touches the storage. Whatever was asked for while it was writing goes into
-//! one commit, so that many messages sent at once wait for one sync.
+//! The one place that touches the storage. Whatever was asked for while it was writing goes into one
+//! commit, so that many messages sent at once wait for one sync. It is a thread, which may wait for a
+//! disk; of a storage in memory, for which nobody waits, a task.
 //!
 //! The queue to it has no bound of its own: appended bodies are bounded by permits the senders hold,
 //! marks by what is in the app's hands, and the rest by the windows of the session.
@@ -12,7 +13,10 @@ use holdfast_protocol::{
     message::Options,
 };
 use redb::Durability;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
+};
 
 use crate::{
     core::{Entry, Job, Load, Logbook, Mark},
@@ -62,7 +66,7 @@ enum Task {
     Do(Job),
 }
 
-/// How the rest of the client reaches the thread.
+/// How the rest of the client reaches the worker.
 #[derive(Clone, Debug)]
 pub(crate) struct Committer {
     jobs: mpsc::UnboundedSender<Option<Task>>,
@@ -70,29 +74,35 @@ pub(crate) struct Committer {
 }
 
 impl Committer {
-    /// Starts the thread; it reports to the driver through `notices`. It ends when told to, or when
-    /// the last handle is gone; [`Notice::Ended`] is the last it says.
+    /// Starts the worker; it reports to the driver through `notices`. It ends when told to, or when the
+    /// last handle is gone; [`Notice::Ended`] is the last it says, when the storage is closed.
     pub(crate) fn start(
         storage: Storage,
         logbook: &Logbook,
         notices: mpsc::UnboundedSender<Notice>,
-    ) -> io::Result<(Self, thread::JoinHandle<()>)> {
+    ) -> io::Result<Self> {
         let (jobs, queue) = mpsc::unbounded_channel();
-        let thread = Thread {
+        let is_on_disk = storage.is_on_disk();
+        let worker = Worker {
             storage,
             queue,
             notices,
             unsynced: false,
             pages: Pages::new(logbook),
         };
-        let handle = thread::Builder::new()
-            .name("holdfast-storage".to_owned())
-            .spawn(move || {
-                let _farewell = Farewell(thread.notices.clone());
-                thread.run();
-            })?;
+        let work = async {
+            let _farewell = Farewell(worker.notices.clone());
+            worker.run().await;
+        };
+        let runtime = Handle::current();
+        if is_on_disk {
+            let thread = thread::Builder::new().name("holdfast-storage".to_owned());
+            thread.spawn(move || runtime.block_on(work))?;
+        } else {
+            runtime.spawn(work);
+        }
         let permits = Arc::new(Semaphore::new(WAITING_BYTES));
-        Ok((Self { jobs, permits }, handle))
+        Ok(Self { jobs, permits })
     }
 
     /// Puts a message into the outbox; returns when it is on the disk.
@@ -115,20 +125,20 @@ impl Committer {
         self.ask(Task::Do(job));
     }
 
-    /// Ends the thread when it has done what was asked before.
+    /// Ends the worker when it has done what was asked before.
     pub(crate) fn stop(&self) {
         self.permits.close();
-        // Fails only if the thread has ended already.
+        // Fails only if the worker has ended already.
         let _ = self.jobs.send(None);
     }
 
     fn ask(&self, task: Task) {
-        // Fails only if the thread has ended; dropping the task tells whoever waits for it.
+        // Fails only if the worker has ended; dropping the task tells whoever waits for it.
         let _ = self.jobs.send(Some(task));
     }
 }
 
-/// Tells the driver that the thread has ended, however it did.
+/// Tells the driver that the worker has ended, however it did.
 struct Farewell(mpsc::UnboundedSender<Notice>);
 
 impl Drop for Farewell {
@@ -138,8 +148,8 @@ impl Drop for Farewell {
     }
 }
 
-/// The thread's side.
-struct Thread {
+/// Who does the work.
+struct Worker {
     storage: Storage,
     queue: mpsc::UnboundedReceiver<Option<Task>>,
     notices: mpsc::UnboundedSender<Notice>,
@@ -174,9 +184,9 @@ impl Pages {
     }
 }
 
-impl Thread {
-    fn run(mut self) {
-        while let Some(Some(first)) = self.queue.blocking_recv() {
+impl Worker {
+    async fn run(mut self) {
+        while let Some(Some(first)) = self.queue.recv().await {
             let (batch, last) = self.batch(first);
             if let Err(error) = self.work(batch) {
                 tracing::error!(%error, "the storage failed");
@@ -411,7 +421,7 @@ mod tests {
 
     fn committer() -> (
         Committer,
-        Thread,
+        Worker,
         mpsc::UnboundedReceiver<Notice>,
         Arc<Meter>,
     ) {
@@ -419,7 +429,7 @@ mod tests {
         let meter = disk.meter.clone();
         let (jobs, queue) = mpsc::unbounded_channel();
         let (notices, said) = mpsc::unbounded_channel();
-        let thread = Thread {
+        let worker = Worker {
             storage: Storage::on(disk),
             queue,
             notices,
@@ -427,7 +437,7 @@ mod tests {
             pages: Pages::new(&Logbook::default()),
         };
         let permits = Arc::new(Semaphore::new(WAITING_BYTES));
-        (Committer { jobs, permits }, thread, said, meter)
+        (Committer { jobs, permits }, worker, said, meter)
     }
 
     fn draft(body: &'static str) -> Draft {
@@ -439,17 +449,11 @@ mod tests {
         }
     }
 
-    /// Waits until so many jobs wait for the thread.
-    async fn queued(thread: &Thread, jobs: usize) {
-        while thread.queue.len() < jobs {
+    /// Waits until so many jobs wait for the worker.
+    async fn queued(worker: &Worker, jobs: usize) {
+        while worker.queue.len() < jobs {
             tokio::task::yield_now().await;
         }
-    }
-
-    /// Does the thread's work to its end.
-    async fn run(thread: Thread) {
-        let work = tokio::task::spawn_blocking(move || thread.run());
-        work.await.unwrap();
     }
 
     fn send(committer: &Committer) -> tokio::task::JoinHandle<Result<Taken, SendError>> {
@@ -459,12 +463,12 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_sent_at_once_shares_a_sync() {
-        let (committer, thread, mut said, meter) = committer();
+        let (committer, worker, mut said, meter) = committer();
         let before = meter.syncs.load(Ordering::SeqCst);
         let many: Vec<_> = (0..500).map(|_| send(&committer)).collect();
-        queued(&thread, 500).await;
+        queued(&worker, 500).await;
         committer.stop();
-        run(thread).await;
+        worker.run().await;
         let mut seqs = Vec::new();
         for one in many {
             seqs.push(one.await.unwrap().unwrap().0);
@@ -483,19 +487,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_read_sees_what_was_written_before_it_and_nothing_untold() {
-        let (committer, thread, mut said, _) = committer();
+        let (committer, worker, mut said, _) = committer();
         let load = Load {
             lane: Lane::Message,
             after: 0,
             session: 1,
         };
         let first = send(&committer);
-        queued(&thread, 1).await;
+        queued(&worker, 1).await;
         committer.store(Job::Load(load));
         let second = send(&committer);
-        queued(&thread, 3).await;
+        queued(&worker, 3).await;
         committer.stop();
-        run(thread).await;
+        worker.run().await;
         first.await.unwrap().unwrap();
         second.await.unwrap().unwrap();
         let mut told = 0;
@@ -514,7 +518,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_message_belongs_to_the_page_under_which_it_can_be_submitted_first() {
-        let (committer, thread, mut said, _) = committer();
+        let (committer, worker, mut said, _) = committer();
         let mut logbook = Logbook::default();
         let mut queue = 0;
         let mut sending = Vec::new();
@@ -530,10 +534,10 @@ mod tests {
             }
             sending.push(send(&committer));
             queue += 1 + usize::from(step > 0);
-            queued(&thread, queue).await;
+            queued(&worker, queue).await;
         }
         committer.stop();
-        run(thread).await;
+        worker.run().await;
         let mut told = Vec::new();
         while let Some(notice) = said.recv().await {
             match notice {
@@ -555,11 +559,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_disk_is_told_to_the_sender_and_to_the_driver() {
-        let (committer, thread, mut said, meter) = committer();
+        let (committer, worker, mut said, meter) = committer();
         meter.full.store(true, Ordering::SeqCst);
         let sending = send(&committer);
-        queued(&thread, 1).await;
-        run(thread).await;
+        queued(&worker, 1).await;
+        worker.run().await;
         let answer = sending.await.unwrap();
         assert!(matches!(answer, Err(SendError::Storage(_))), "{answer:?}");
         assert!(matches!(said.recv().await, Some(Notice::Failed(_))));

@@ -1,7 +1,7 @@
 //! The one future that does the client's network I/O. It decides nothing: it tells the
 //! [engine](crate::core) what happened, and does what the engine says.
 
-use std::{pin::Pin, sync::Arc, thread};
+use std::{pin::Pin, sync::Arc};
 
 use holdfast_protocol::time::Time;
 use holdfast_transport::{
@@ -43,7 +43,6 @@ pub(crate) struct Parts {
     pub(crate) notices: mpsc::UnboundedReceiver<Notice>,
     pub(crate) board: Arc<Board>,
     pub(crate) committer: Committer,
-    pub(crate) storage: thread::JoinHandle<()>,
 }
 
 impl Driver {
@@ -167,8 +166,6 @@ impl Parts {
     /// Ends everything.
     async fn stop(self, state: State) {
         self.dialler.close().await;
-        // The thread has said its last word, so this does not wait; if it panicked, it has said so.
-        let _ = self.storage.join();
         self.board.publish(state);
     }
 }

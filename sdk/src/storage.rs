@@ -92,6 +92,7 @@ struct Record {
 #[derive(Debug)]
 pub(crate) struct Storage {
     database: Database,
+    is_on_disk: bool,
 }
 
 impl Storage {
@@ -105,7 +106,10 @@ impl Storage {
             Some(directory) => open_file(directory)?,
             None => open_memory().map_err(|error| unusable(None, error))?,
         };
-        let mut storage = Self { database };
+        let mut storage = Self {
+            database,
+            is_on_disk: directory.is_some(),
+        };
         let (stored, restored) = storage
             .restore(origin)
             .map_err(|error| unusable(directory, error))?;
@@ -116,6 +120,11 @@ impl Storage {
                 .map_err(|error| unusable(Some(directory), error))?;
         }
         Ok((storage, stored, restored))
+    }
+
+    /// Whether a change can take as long as a disk.
+    pub(crate) fn is_on_disk(&self) -> bool {
+        self.is_on_disk
     }
 
     /// Changes that are made together or not at all.
@@ -428,7 +437,10 @@ impl Storage {
     /// An empty one on a backend of the test's.
     pub(crate) fn on(backend: impl redb::StorageBackend) -> Self {
         let database = Builder::new().create_with_backend(backend).unwrap();
-        let storage = Self { database };
+        let storage = Self {
+            database,
+            is_on_disk: true,
+        };
         let origin = Origin {
             owner: "alice/phone".to_owned(),
             outbox: 1,

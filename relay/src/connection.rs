@@ -62,29 +62,33 @@ pub(crate) struct Context {
     pub(crate) tide: watch::Receiver<Tide>,
 }
 
+/// Somebody whose first packet was taken.
+pub(crate) struct Arrival {
+    connection: Connection,
+    /// The end of the handshake.
+    completion: ZeroRttAccepted,
+    /// Whether it proved who it is by that packet, which resumes a session.
+    resumes: bool,
+}
+
+impl Arrival {
+    /// To be called at once: before another packet comes, only who resumes a session is known.
+    pub(crate) fn of(connecting: Connecting) -> Option<Self> {
+        // Of a connection that was accepted this never fails.
+        let (connection, completion) = connecting.into_0rtt().ok()?;
+        Some(Self {
+            resumes: connection.peer_identity().is_some(),
+            connection,
+            completion,
+        })
+    }
+}
+
 /// Somebody who may be served.
 struct Guest {
     connection: Connection,
     identity: Identity,
-    /// What is left of the handshake.
-    shaking: Option<Shaking>,
     _admission: Admission,
-}
-
-/// A handshake that goes on while the session has begun.
-struct Shaking {
-    completed: ZeroRttAccepted,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Shaking {
-    /// Waits for its end, or that of the connection, which may not take long.
-    async fn complete(self, patience: Duration, connection: Connection) {
-        if timeout(patience, self.completed).await.is_err() {
-            let why = too_long();
-            connection.close(error_code(why.code), why.what.as_bytes());
-        }
-    }
 }
 
 impl Context {
@@ -93,12 +97,12 @@ impl Context {
     pub(crate) async fn serve(
         self,
         remote: SocketAddr,
-        accepted: Result<Connecting, ConnectionError>,
+        arrival: Result<Option<Arrival>, ConnectionError>,
         handshake: OwnedSemaphorePermit,
     ) {
         let span = tracing::info_span!("connection", %remote, who = tracing::field::Empty);
         async {
-            match self.receive(accepted, handshake).await {
+            match self.receive(arrival, handshake).await {
                 Ok(guest) => self.serve_guest(guest).await,
                 Err(ending) => {
                     self.metrics.handshake_failed(label(&ending));
@@ -113,10 +117,11 @@ impl Context {
     /// Finds out who it is; tells them, if it is nobody we serve.
     async fn receive(
         &self,
-        accepted: Result<Connecting, ConnectionError>,
+        arrival: Result<Option<Arrival>, ConnectionError>,
         handshake: OwnedSemaphorePermit,
     ) -> Result<Guest, Ending> {
-        let (connection, shaking) = self.shake_hands(accepted?, handshake).await?;
+        let arrival = arrival?.ok_or_else(too_long)?;
+        let (connection, completion) = self.shake_hands(arrival, handshake).await?;
         let admitted = peer_identity(&connection, self.credentials.trust_domain())
             .and_then(|identity| check_kind(&connection, identity))
             .and_then(|identity| Ok((identity, self.credentials.admit(&connection)?)));
@@ -126,12 +131,11 @@ impl Context {
                 Ok(Guest {
                     connection,
                     identity,
-                    shaking,
                     _admission: admission,
                 })
             }
             Err(violation) => {
-                self.turn_away(connection, shaking, &violation).await;
+                self.turn_away(connection, completion, &violation).await;
                 Err(violation.into())
             }
         }
@@ -142,40 +146,37 @@ impl Context {
     async fn turn_away(
         &self,
         connection: Connection,
-        shaking: Option<Shaking>,
+        completion: Option<ZeroRttAccepted>,
         violation: &Violation,
     ) {
-        if let Some(shaking) = shaking {
-            shaking
-                .complete(self.handshake_time, connection.clone())
-                .await;
+        if let Some(completion) = completion {
+            // If it takes too long, the other side is closed without a reason, or gone.
+            let _ = timeout(self.handshake_time, completion).await;
         }
         connection.close(error_code(violation.code), violation.what.as_bytes());
     }
 
     /// A connection whose other side has proved who it is. One that resumes a session has done so with
-    /// its first packet, and its first words may have come along; the rest of the handshake is handed
-    /// back. Tickets are good for one use, so those words are nobody's replay.
+    /// its first packet, and its first words may have come along: it is served while the rest of the
+    /// handshake, of which the end is handed back, takes as long as its network needs. Tickets are good
+    /// for one use, so those words are nobody's replay.
     async fn shake_hands(
         &self,
-        mut connecting: Connecting,
+        arrival: Arrival,
         handshake: OwnedSemaphorePermit,
-    ) -> Result<(Connection, Option<Shaking>), Ending> {
-        let begun = timeout(self.handshake_time, connecting.handshake_data()).await;
-        begun.map_err(|_| too_long())??;
-        let (connection, completed) = connecting.into_0rtt().map_err(|_| too_long())?;
-        if connection.peer_identity().is_some() {
+    ) -> Result<(Connection, Option<ZeroRttAccepted>), Ending> {
+        let Arrival {
+            connection,
+            completion,
+            resumes,
+        } = arrival;
+        if resumes {
             self.metrics.resumed.inc();
-            return Ok((
-                connection,
-                Some(Shaking {
-                    completed,
-                    _permit: handshake,
-                }),
-            ));
+            return Ok((connection, Some(completion)));
         }
-        let completed = timeout(self.handshake_time, completed).await;
+        let completed = timeout(self.handshake_time, completion).await;
         completed.map_err(|_| too_long())?;
+        drop(handshake);
         match connection.close_reason() {
             Some(reason) => Err(reason.into()),
             None => Ok((connection, None)),
@@ -185,14 +186,7 @@ impl Context {
     async fn serve_guest(self, guest: Guest) {
         let who = tracing::field::display(&guest.identity);
         tracing::Span::current().record("who", who);
-        let (patience, connection) = (self.handshake_time, guest.connection.clone());
-        let served = self.serve_identity(guest.connection, guest.identity);
-        match guest.shaking {
-            None => served.await,
-            Some(shaking) => {
-                tokio::join!(served, shaking.complete(patience, connection));
-            }
-        }
+        self.serve_identity(guest.connection, guest.identity).await;
     }
 
     async fn serve_identity(self, connection: Connection, identity: Identity) {

@@ -33,7 +33,7 @@ use crate::{
     breath::Breath,
     clock::Clock,
     config::{Config, ConfigError},
-    connection::Context,
+    connection::{Arrival, Context},
     core::{
         comeback::Comeback,
         end::{Exodus, Tide},
@@ -420,7 +420,8 @@ async fn accept(endpoint: Endpoint, gate: Arc<Gate>, context: Context) {
                 // The key exchange and the signature are made here, one after the other, so that not
                 // every task that could run is a handshake.
                 let (remote, accepted) = (incoming.remote_address(), incoming.accept());
-                connections.spawn(context.clone().serve(remote, accepted, permit));
+                let arrival = accepted.map(Arrival::of);
+                connections.spawn(context.clone().serve(remote, arrival, permit));
             }
             Some(ended) = connections.join_next() => {
                 if let Err(error) = ended {

@@ -30,9 +30,10 @@ impl Backoff {
         self.next_of(Duration::ZERO)
     }
 
-    /// The next wait, of a crowd that needs at least so long to get through.
+    /// The next wait, of a crowd that needs at least so long to get through: if it has not by then, it
+    /// is given twice as long.
     pub(crate) fn next_of(&mut self, crowd: Duration) -> Duration {
-        let ceiling = self.ceiling().max(crowd);
+        let ceiling = self.doubled(self.base).max(self.doubled(crowd));
         self.rounds = self.rounds.saturating_add(1);
         self.within(ceiling)
     }
@@ -53,9 +54,10 @@ impl Backoff {
         self.rounds = 0;
     }
 
-    fn ceiling(&self) -> Duration {
+    /// A span that was doubled after each wait, up to the cap if it was shorter at first.
+    fn doubled(&self, span: Duration) -> Duration {
         let factor = 1_u32.checked_shl(self.rounds).unwrap_or(u32::MAX);
-        self.base.saturating_mul(factor).min(self.cap)
+        span.saturating_mul(factor).min(self.cap.max(span))
     }
 }
 
@@ -72,7 +74,7 @@ mod tests {
         let mut backoff = backoff(1);
         let ceilings: Vec<u128> = (0..10)
             .map(|_| {
-                let ceiling = backoff.ceiling();
+                let ceiling = backoff.doubled(backoff.base);
                 assert!(backoff.next() <= ceiling);
                 ceiling.as_millis()
             })
@@ -111,7 +113,7 @@ mod tests {
             });
             waits.max().unwrap()
         };
-        assert_eq!([0, 4, 5].map(longest), [9, 9, 15]);
+        assert_eq!([0, 1, 2, 3].map(longest), [9, 19, 39, 59]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use holdfast_protocol::{
     version,
 };
 use holdfast_tests::{
+    link::{Link, Weather},
     net::{LOOPBACK, Net, eventually, within},
     pki::Forgery,
     scrape::metric,
@@ -24,7 +25,10 @@ use holdfast_transport::{
 };
 use quinn::{Connection, Endpoint, ZeroRttAccepted, crypto::rustls::QuicClientConfig};
 
-use crate::support::{reaches, receive, send};
+use crate::support::{over_link, reaches, receive, send};
+
+/// How long a handshake may take where a network is slower than that.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Long enough for a first session on a busy machine, and not much longer: a test waits for its end.
 const SHORT_LIFE: time::Duration = time::Duration::seconds(8);
@@ -106,6 +110,33 @@ async fn a_relay_that_shares_the_tickets_resumes_what_another_began() {
 async fn a_relay_with_tickets_of_its_own_shakes_hands_anew() {
     let net = Net::start_as(2, |config| config.tickets = None).await;
     assert_eq!(moves_to_another_relay(net).await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_resumes_is_served_however_slow_its_network_is() {
+    let net = Net::start_as(1, |config| config.handshakes.timeout = PATIENCE).await;
+    let link = Link::start(1, net.relay_address("r1")).await.unwrap();
+    let (phone, _guide) = over_link(&net, "alice/phone", &link).await;
+    let pc = net.client("alice/pc").await;
+    link.set_weather(Weather {
+        delay: PATIENCE * 3 / 4,
+        ..Weather::default()
+    });
+    phone.reconnect();
+    eventually("a resumed session", async || {
+        resumed(&net, "r1").await == 1.0
+    })
+    .await;
+    // Each takes longer than a handshake may, and the phone has answered when both have come.
+    send(&pc, "alice/phone", "are you there?").await.unwrap();
+    assert_eq!(receive(&phone).await.1, "are you there?");
+    send(&phone, "alice/pc", "yes").await.unwrap();
+    assert_eq!(receive(&pc).await.1, "yes");
+    assert_eq!(resumed(&net, "r1").await, 1.0, "and no other session");
+    pc.close().await;
+    phone.close().await;
+    net.stop().await;
+    link.close().await;
 }
 
 /// A device without an SDK that resumes wherever it can.

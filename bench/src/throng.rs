@@ -30,6 +30,10 @@ const NAME: &str = "throng";
 /// The lowest priority there is.
 const LOWEST: i32 = 19;
 
+/// How long a device waits for whom it dials. All of them share what the relay leaves of a processor, and
+/// are slower than on any network: who gives up a dial that is answered costs both sides one more.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// How long an order may take.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -146,7 +150,10 @@ pub(crate) fn play() -> Option<ExitCode> {
             authority: authority.clone(),
             revoked: None,
         };
-        Config::new(files, vec![allocator])
+        Config {
+            dial_timeout: DIAL_TIMEOUT,
+            ..Config::new(files, vec![allocator])
+        }
     });
     let runtime = Runtime::new().expect("a runtime");
     obey(&runtime, &runtime.block_on(gather(configs.collect())));

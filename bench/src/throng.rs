@@ -32,7 +32,7 @@ const LOWEST: i32 = 19;
 
 /// How long a device waits for whom it dials. All of them share what the relay leaves of a processor, and
 /// are slower than on any network: who gives up a dial that is answered costs both sides one more.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long an order may take.
 const PATIENCE: Duration = Duration::from_secs(180);

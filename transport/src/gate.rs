@@ -78,9 +78,9 @@ impl Default for HandshakeLimits {
 pub struct GateFigures {
     /// Handshakes under way, or waiting for their turn.
     pub under_way: usize,
-    /// Let in.
+    /// Let in, and begun.
     pub admitted: u64,
-    /// Let in, but not at once: they had to wait for their turn.
+    /// Let in, but not at once: they have to wait for their turn, or had to.
     pub delayed: u64,
     /// Asked for proof of their address.
     pub retried: u64,
@@ -172,12 +172,14 @@ impl Gate {
         incoming.refuse();
     }
 
-    /// One more was let in; whether not at once.
-    pub(crate) fn admitted(&self, has_to_wait: bool) {
+    /// One more has to wait for its turn.
+    pub(crate) fn delayed(&self) {
+        count(&self.delayed);
+    }
+
+    /// One more begins.
+    pub(crate) fn admitted(&self) {
         count(&self.admitted);
-        if has_to_wait {
-            count(&self.delayed);
-        }
     }
 
     /// How it stands.

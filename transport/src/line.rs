@@ -55,8 +55,9 @@ impl Line {
         let Some((incoming, permit)) = self.gate.admit(incoming, endpoint, served) else {
             return;
         };
-        let has_to_wait = self.turns.push(self.now(), Admitted { incoming, permit });
-        self.gate.admitted(has_to_wait);
+        if self.turns.push(self.now(), Admitted { incoming, permit }) {
+            self.gate.delayed();
+        }
     }
 
     /// Waits for the turn of whoever is next; for ever, while there is nobody. Cancel safe.
@@ -67,6 +68,7 @@ impl Line {
                 None => std::future::pending().await,
             }
             if let Some(admitted) = self.turns.pop(self.now()) {
+                self.gate.admitted();
                 return admitted;
             }
         }

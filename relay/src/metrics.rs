@@ -253,12 +253,12 @@ impl Metrics {
         let counters = [
             (
                 "handshakes_admitted",
-                "Handshakes let in",
+                "Handshakes begun",
                 &self.handshakes_admitted,
             ),
             (
                 "handshakes_delayed",
-                "Handshakes let in that waited for their turn",
+                "Handshakes let in, but to wait for their turn",
                 &self.handshakes_delayed,
             ),
             (

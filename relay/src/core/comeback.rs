@@ -7,6 +7,11 @@ use std::time::Duration;
 /// rest is for those whose first dial fails.
 const SETTING_OUT: f64 = 0.75;
 
+/// How many times as long as they would need devices take to leave, if there is time: they are served
+/// until they are elsewhere, and the other relays are to have most of their processors for those who
+/// are there.
+const LEISURE: u32 = 3;
+
 /// How fast devices come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Comeback {
@@ -27,7 +32,8 @@ impl Comeback {
     /// a time. The others are taken for as fast as this one.
     pub(crate) fn spread(self, devices: usize, relays: usize, within: Duration) -> Duration {
         let each = devices.div_ceil(relays.max(1));
-        self.span(each).min(within.mul_f64(SETTING_OUT))
+        let at_leisure = self.span(each).saturating_mul(LEISURE);
+        at_leisure.min(within.mul_f64(SETTING_OUT))
     }
 }
 
@@ -45,10 +51,10 @@ mod tests {
     }
 
     #[test]
-    fn they_leave_over_as_long_as_the_others_need_but_in_time() {
+    fn they_leave_at_leisure_but_in_time() {
         let comeback = Comeback { per_second: 1000 };
-        assert_eq!(comeback.spread(5000, 1, 20 * SECOND), 5 * SECOND);
-        assert_eq!(comeback.spread(5000, 2, 20 * SECOND), SECOND * 5 / 2);
+        assert_eq!(comeback.spread(3000, 1, 20 * SECOND), 9 * SECOND);
+        assert_eq!(comeback.spread(3000, 2, 20 * SECOND), SECOND * 9 / 2);
         assert_eq!(comeback.spread(50_000, 1, 20 * SECOND), 15 * SECOND);
     }
 }

@@ -46,6 +46,11 @@ const BULK_STREAMS: u32 = 4;
 /// Bytes of datagrams held: pings and pongs, of which one at a time matters.
 const DATAGRAM_BUFFER: usize = 8 * 1024;
 
+/// Exchanges that one asker may have with an allocator at a time: a relay to which thousands of devices
+/// come at once asks where each of their accounts is at home, and no message for one moves before it
+/// knows.
+const EXCHANGES: u32 = 64;
+
 /// How many bidirectional streams the other side may open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requests {
@@ -155,7 +160,7 @@ pub(crate) fn transport(requests: Requests) -> TransportConfig {
         .keep_alive_interval(None)
         .max_concurrent_bidi_streams(VarInt::from_u32(match requests {
             Requests::Control => 1,
-            Requests::Exchanges => 8,
+            Requests::Exchanges => EXCHANGES,
         }))
         .max_concurrent_uni_streams(VarInt::from_u32(BULK_STREAMS))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use holdfast::{Client, Config, SendOptions, State};
-use holdfast_relay::HandshakeLimits;
+use holdfast_relay::{HandshakeLimits, Limits};
 use holdfast_tests::{
-    net::{Net, attached, within},
+    net::{Net, attached, test_limits, within},
+    raw::Raw,
     scrape::metric,
 };
 use tokio::task::JoinSet;
@@ -42,6 +43,44 @@ async fn a_device_stays_attached_while_it_moves_to_a_successor() {
     let (seen, net) = states_while_moving(&phone, net).await;
     assert_eq!(seen.len(), 1, "it was never without a relay: {seen:?}");
     phone.close().await;
+    net.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_is_left_serves_its_accounts_elsewhere_until_it_stops() {
+    let limits = Limits {
+        drain: Duration::from_secs(120),
+        ..test_limits()
+    };
+    let mut net = Net::start_with(2, limits).await;
+    let clients = [
+        net.client("alice/phone").await,
+        net.client("alice/pc").await,
+    ];
+    let home = net.home("alice").await;
+    let [phone, pc] = &clients;
+    // It does not go when it is asked to, so the relay waits for it.
+    let stays = Raw::dial(&net.pki.sender("bob/tablet"), net.relay_address(&home)).await;
+    let mut stays = stays.unwrap();
+    assert!(stays.is_welcome().await);
+    let left = home.clone();
+    let stopping = tokio::spawn(async move {
+        net.stop_relay(&left).await;
+        net
+    });
+    for client in &clients {
+        let is_elsewhere =
+            |state: &State| matches!(state, State::Attached { relay } if relay.as_str() != home);
+        reaches(client, is_elsewhere).await;
+    }
+    send(pc, "alice/phone", "are you there?").await.unwrap();
+    assert_eq!(receive_texts(phone, 1).await, ["are you there?"]);
+    assert!(!stopping.is_finished(), "the relay waits");
+    drop(stays);
+    let net = stopping.await.unwrap();
+    for client in clients {
+        client.close().await;
+    }
     net.stop().await;
 }
 

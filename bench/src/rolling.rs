@@ -32,7 +32,8 @@ const LOAD: Load = Load {
 /// The figures, and for each device that is written to how long the message took that took longest, in
 /// milliseconds.
 pub(crate) async fn measure(effort: Effort) -> (Vec<Figure>, Vec<f64>) {
-    let net = Net::start(0).await;
+    let mut net = Net::start(0).await;
+    net.give_allocator_a_thread().await;
     let limits = Limits {
         drain: DRAIN,
         ..site::limits()

@@ -61,7 +61,8 @@ struct Scene {
 
 impl Scene {
     async fn set(devices: usize) -> Self {
-        let net = Net::start(0).await;
+        let mut net = Net::start(0).await;
+        net.give_allocator_a_thread().await;
         let relay = Post::start(&net, RELAY, site::limits()).await;
         Self {
             throng: Throng::gather(&net, devices).await,

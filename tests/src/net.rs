@@ -16,6 +16,7 @@ use holdfast_protocol::{
 use holdfast_relay::{Limits, Relay};
 use holdfast_transport::{credentials::Credentials, endpoint, exchange};
 use tempfile::TempDir;
+use tokio::runtime::{self, Runtime};
 
 use crate::{guide::Guide, pki::Pki};
 
@@ -35,7 +36,20 @@ pub struct Net {
     dir: TempDir,
     allocator: Option<Allocator>,
     allocator_address: SocketAddr,
+    /// Where the allocator runs, if not with everything else.
+    office: Option<Office>,
     relays: BTreeMap<String, Node>,
+}
+
+/// A thread for the allocator alone.
+struct Office(Option<Runtime>);
+
+impl Drop for Office {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 struct Node {
@@ -61,6 +75,7 @@ impl Net {
             pki,
             dir,
             allocator: None,
+            office: None,
             allocator_address: LOOPBACK,
             relays: BTreeMap::new(),
         };
@@ -109,10 +124,24 @@ impl Net {
         }
     }
 
+    /// From now on the allocator runs on a thread of its own: beside thousands of devices on one runtime
+    /// it would wait for all of them at every turn, as it does on no machine of its own.
+    pub async fn give_allocator_a_thread(&mut self) {
+        self.stop_allocator().await;
+        let mut builder = runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).enable_all().build();
+        self.office = Some(Office(Some(runtime.expect("a thread"))));
+        self.start_allocator().await;
+    }
+
     /// Starts the allocator, where it was before.
     pub async fn start_allocator(&mut self) {
-        let config = self.allocator_config();
-        let allocator = Allocator::bind(config).await.expect("an allocator");
+        let binding = Allocator::bind(self.allocator_config());
+        let allocator = match self.office.as_ref().and_then(|office| office.0.as_ref()) {
+            Some(runtime) => runtime.spawn(binding).await.expect("it ends"),
+            None => binding.await,
+        };
+        let allocator = allocator.expect("an allocator");
         self.allocator_address = allocator.address();
         self.allocator = Some(allocator);
     }

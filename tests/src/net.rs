@@ -125,7 +125,7 @@ impl Net {
     }
 
     /// From now on the allocator runs on a thread of its own: beside thousands of devices on one runtime
-    /// it would wait for all of them at every turn, as it does on no machine of its own.
+    /// it would wait for all of them at every turn.
     pub async fn give_allocator_a_thread(&mut self) {
         self.stop_allocator().await;
         let mut builder = runtime::Builder::new_multi_thread();

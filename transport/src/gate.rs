@@ -65,7 +65,7 @@ impl Default for HandshakeLimits {
             prove_above: 256,
             timeout: Duration::from_secs(5),
             rate: 1_000,
-            burst: 20,
+            burst: 5,
             subnet_rate: 200,
             subnet_burst: 2_000,
             limit_loopback: false,

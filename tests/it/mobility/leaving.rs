@@ -38,7 +38,7 @@ async fn states_while_moving(phone: &Client, mut net: Net) -> (Vec<State>, Net) 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_stays_attached_while_it_moves_to_a_successor() {
-    let net = Net::start(2).await;
+    let net = Net::start_with(2, patient()).await;
     let phone = net.client("alice/phone").await;
     let (seen, net) = states_while_moving(&phone, net).await;
     assert_eq!(seen.len(), 1, "it was never without a relay: {seen:?}");
@@ -48,11 +48,7 @@ async fn a_device_stays_attached_while_it_moves_to_a_successor() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_is_left_serves_its_accounts_elsewhere_until_it_stops() {
-    let limits = Limits {
-        drain: Duration::from_secs(120),
-        ..test_limits()
-    };
-    let mut net = Net::start_with(2, limits).await;
+    let mut net = Net::start_with(2, patient()).await;
     let clients = [
         net.client("alice/phone").await,
         net.client("alice/pc").await,
@@ -82,6 +78,14 @@ async fn a_relay_that_is_left_serves_its_accounts_elsewhere_until_it_stops() {
         client.close().await;
     }
     net.stop().await;
+}
+
+/// A relay that stops waits for whoever has not left, for longer than anything takes here.
+fn patient() -> Limits {
+    Limits {
+        drain: Duration::from_secs(120),
+        ..test_limits()
+    }
 }
 
 /// Writes numbered texts to another device until it has written so many.

@@ -85,13 +85,13 @@ fn a_device_is_told_how_long_all_need_to_come_back() {
 }
 
 #[test]
-fn devices_leave_over_as_long_as_the_others_need_to_take_them_and_go_to_all_of_them() {
+fn devices_leave_at_leisure_and_go_to_all_of_the_others() {
     let mut scene = Scene::new();
     scene.attach_many(6);
     scene.drain(20);
     let told = scene.told_to_go.values();
     let spans: Vec<_> = told.map(|it| (it.within_ms, it.spread_ms)).collect();
-    assert_eq!(spans, [(20_000, 3_000); 6]);
+    assert_eq!(spans, [(20_000, 9_000); 6]);
     assert_eq!([scene.sent_to("r2"), scene.sent_to("r3")], [3, 3]);
 }
 

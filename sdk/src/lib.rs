@@ -34,8 +34,8 @@
 //!
 //! # How it is made
 //!
-//! The handle ([`Client`]) talks to one driver task and one thread that writes. The driver decides
-//! nothing: it carries what happens to an engine, and does what the engine says.
+//! The handle ([`Client`]) talks to one driver task and one thread that writes (to memory: a task). The
+//! driver decides nothing: it carries what happens to an engine, and does what the engine says.
 //!
 //! ```text
 //!          send                  committer ── storage (redb: outbox, marks, logbook)

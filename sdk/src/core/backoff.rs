@@ -33,7 +33,7 @@ impl Backoff {
     /// The next wait, of a crowd that needs at least so long to get through: if it has not by then, it
     /// is given twice as long.
     pub(crate) fn next_of(&mut self, crowd: Duration) -> Duration {
-        let ceiling = self.doubled(self.base).max(self.doubled(crowd));
+        let ceiling = self.doubled(self.base.max(crowd));
         self.rounds = self.rounds.saturating_add(1);
         self.within(ceiling)
     }

@@ -18,6 +18,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub trait Audience {
     /// A figure is there.
     fn figure(&mut self, figure: Figure);
+    /// Some are there.
+    fn figures(&mut self, figures: Vec<Figure>) {
+        for figure in figures {
+            self.figure(figure);
+        }
+    }
     /// Something else that helps to judge the figures.
     fn note(&mut self, text: &str);
     /// How much is done, from 0 to 1, of what is done now.

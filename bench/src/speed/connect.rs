@@ -72,11 +72,7 @@ impl Connect {
     /// # Errors
     /// [`Problem`], when it cannot be measured.
     pub async fn measure(&self, audience: &mut dyn Audience) -> Result<(), Problem> {
-        let room = Room {
-            messages: 0,
-            size: 0,
-        };
-        let site = self.target.reach(room, audience).await?;
+        let site = self.target.reach(Room::default(), audience).await?;
         let accounts = (0..self.clients).map(|number| format!("bench-{number}"));
         let configs = accounts.map(|account| site.device(&account, "phone"));
         let configs = configs.collect::<Result<Vec<_>, _>>()?;
@@ -167,9 +163,7 @@ impl Names {
             let each = cpu.as_secs_f64() * 1e3 / connects;
             audience.figure(Figure::new(self.cpu, each, "ms", goal));
         }
-        for (name, share) in self.within.into_iter().zip([0.5, 0.99, 0.999]) {
-            audience.figure(Figure::new(name, latencies.within(share), "us", Goal::None));
-        }
+        audience.figures(latencies.figures(self.within).to_vec());
         let own = spent.own.as_secs_f64() * 1e3 / connects;
         audience.note(&format!(
             "a client takes the load generator {own:.2} ms of processor time"

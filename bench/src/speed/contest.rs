@@ -197,12 +197,9 @@ impl Contest {
         self.tell(&one, held.server, audience)?;
         let other = Turn::sum(turns.iter().map(|(_, other)| other));
         let figures = self.bare.figures(&other, Goals::NONE, &bare.server)?;
-        figures
-            .into_iter()
-            .for_each(|figure| audience.figure(figure));
+        audience.figures(figures);
         tell_own("a message through the bare forwarder", &other, audience);
-        self.ratios(&turns)
-            .for_each(|figure| audience.figure(figure));
+        audience.figures(self.ratios(&turns));
         Ok(())
     }
 
@@ -213,15 +210,13 @@ impl Contest {
         audience: &mut dyn Audience,
     ) -> Result<(), Problem> {
         let figures = self.names.figures(turn, self.goals, &server)?;
-        figures
-            .into_iter()
-            .for_each(|figure| audience.figure(figure));
+        audience.figures(figures);
         tell_own("a message", turn, audience);
         Ok(())
     }
 
     /// The medians: one turn that something else disturbed decides nothing.
-    fn ratios(&self, turns: &[(Turn, Turn)]) -> impl Iterator<Item = Figure> {
+    fn ratios(&self, turns: &[(Turn, Turn)]) -> Vec<Figure> {
         let of: [fn(&Turn) -> f64; 3] = [
             |turn| turn.cpu_us().unwrap_or(f64::NAN),
             |turn| turn.latencies.within(0.5),
@@ -234,8 +229,7 @@ impl Contest {
                 .collect();
             Figure::new(name, percentile(&ratios, 0.5), "ratio", *goal)
         });
-        let known: Vec<Figure> = figures.filter(|figure| !figure.value.is_nan()).collect();
-        known.into_iter()
+        figures.filter(|figure| !figure.value.is_nan()).collect()
     }
 }
 
@@ -263,7 +257,11 @@ mod tests {
             (turn(100, 900, 9_000), turn(100, 2, 100)),
             (turn(100, 3, 120), turn(100, 2, 100)),
         ];
-        let ratios: Vec<_> = CONTEST.ratios(&turns).map(|f| (f.name, f.value)).collect();
+        let ratios: Vec<_> = CONTEST
+            .ratios(&turns)
+            .iter()
+            .map(|f| (f.name, f.value))
+            .collect();
         let expected = [
             ("route.cpu_ratio", 1.5),
             ("route.p50_ratio", 1.2),
@@ -279,7 +277,7 @@ mod tests {
             turn
         };
         let turns = [(blind(turn(10, 1, 50)), turn(10, 1, 50))];
-        let ratios: Vec<_> = CONTEST.ratios(&turns).map(|f| f.name).collect();
+        let ratios: Vec<_> = CONTEST.ratios(&turns).iter().map(|f| f.name).collect();
         assert_eq!(ratios, ["route.p50_ratio", "route.p99_ratio"]);
     }
 }

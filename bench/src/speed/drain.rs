@@ -52,9 +52,7 @@ pub(super) async fn measure(
     let (clients, turn) = fetch_all(guests, site, before, &mut progress).await?;
     let figures = NAMES.figures(&turn, GOALS, &site.server)?;
     close_all(clients).await;
-    figures
-        .into_iter()
-        .for_each(|figure| audience.figure(figure));
+    audience.figures(figures);
     tell_own("fetching a message", &turn, audience);
     let mut progress = Progress::new(audience, "resting", RESTING);
     let rest = Disk::at_rest(&site.server, &mut progress).await;

@@ -40,11 +40,7 @@ impl Idle {
     /// # Errors
     /// [`Problem`], when it cannot be measured.
     pub async fn measure(&self, audience: &mut dyn Audience) -> Result<(), Problem> {
-        let room = Room {
-            messages: 0,
-            size: 0,
-        };
-        let site = self.target.reach(room, audience).await?;
+        let site = self.target.reach(Room::default(), audience).await?;
         let early = self.connections.div_ceil(EARLY);
         let all = early + self.connections;
         let configs = (0..all).map(|number| site.device(&format!("bench-{number}"), "phone"));

@@ -5,6 +5,8 @@ use std::{mem, sync::Arc, time::Duration};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
+use crate::{Figure, Goal};
+
 /// What took longer is counted as this, in microseconds: a minute.
 const LONGEST: u64 = 60_000_000;
 
@@ -37,6 +39,13 @@ impl Latencies {
     /// The time within which this share of them was over, from 0 to 1, in microseconds.
     pub(crate) fn within(&self, share: f64) -> f64 {
         self.0.value_at_quantile(share) as f64
+    }
+
+    /// Within which time half of them were over, 99 of 100, and 999 of 1,000, under these names.
+    pub(crate) fn figures(&self, names: [&'static str; 3]) -> [Figure; 3] {
+        let [half, most, nearly_all] = names;
+        [(half, 0.5), (most, 0.99), (nearly_all, 0.999)]
+            .map(|(name, share)| Figure::new(name, self.within(share), "us", Goal::None))
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// What a stack is for decides how much its relay takes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Room {
     /// How many messages may wait for one device, from one sender, too.
     pub(crate) messages: u64,

@@ -115,9 +115,7 @@ impl Store {
             .await?;
         close_all(senders).await;
         let figures = NAMES.figures(&turn, GOALS, &site.server)?;
-        figures
-            .into_iter()
-            .for_each(|figure| audience.figure(figure));
+        audience.figures(figures);
         tell_own("storing a message", &turn, audience);
         Ok(())
     }

@@ -113,10 +113,7 @@ impl Names {
         if let Some(cpu) = turn.cpu_us() {
             figures.push(Figure::new(self.cpu, cpu, "us", goals.cpu));
         }
-        for (name, share) in self.within.into_iter().zip([0.5, 0.99, 0.999]) {
-            let took = turn.latencies.within(share);
-            figures.push(Figure::new(name, took, "us", none));
-        }
+        figures.extend(turn.latencies.figures(self.within));
         if let Some(bytes) = server.resident()? {
             let mib = bytes as f64 / f64::from(1 << 20);
             figures.push(Figure::new(self.memory, mib, "MiB", none));

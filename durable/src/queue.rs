@@ -17,6 +17,10 @@ use crate::error::Closed;
 /// applied, wait milliseconds.
 const MAX_GROUP_BYTES: usize = 4 * 1024 * 1024;
 
+/// How long batches that nobody waits for are gathered: the more of them become one change, the less
+/// of it is written, and a device that fetches its mail has it deleted a few messages at a time.
+const GATHERED_FOR: Duration = Duration::from_millis(50);
+
 /// Called when a batch is durable.
 pub(crate) type Done = Box<dyn FnOnce() + Send>;
 
@@ -52,7 +56,11 @@ pub(crate) struct Queue {
 #[derive(Default)]
 struct State {
     entries: VecDeque<Entry>,
+    /// How many of them somebody waits for.
+    awaited: usize,
     closed: bool,
+    /// With so many entries the committer is to be woken, whoever waits for them.
+    enough: usize,
 }
 
 impl Queue {
@@ -62,9 +70,14 @@ impl Queue {
         if state.closed {
             return Err(Closed);
         }
+        let is_awaited = entry.done.is_some();
+        state.awaited += usize::from(is_awaited);
         state.entries.push_back(entry);
+        let is_due = is_awaited || state.entries.len() >= state.enough;
         drop(state);
-        self.changed.notify_one();
+        if is_due {
+            self.changed.notify_one();
+        }
         Ok(())
     }
 
@@ -79,6 +92,7 @@ impl Queue {
     pub(crate) fn take(&self, limits: Limits, patience: Option<Duration>) -> Taken {
         let deadline = patience.map(|patience| Instant::now() + patience);
         let mut state = self.state.lock();
+        state.enough = 1;
         while state.entries.is_empty() {
             if state.closed {
                 return Taken::Closed;
@@ -87,6 +101,12 @@ impl Queue {
                 return Taken::Nothing;
             }
         }
+        state.enough = limits.max_group;
+        let gathered = Instant::now() + GATHERED_FOR;
+        self.gather(
+            &mut state,
+            deadline.map_or(gathered, |most| most.min(gathered)),
+        );
         if !limits.max_wait.is_zero() {
             self.await_company(&mut state, limits);
         }
@@ -100,6 +120,15 @@ impl Queue {
             None => {
                 self.changed.wait(state);
                 true
+            }
+        }
+    }
+
+    /// Waits until there is something that somebody waits for, or enough of what nobody does.
+    fn gather(&self, state: &mut MutexGuard<'_, State>, deadline: Instant) {
+        while state.awaited == 0 && !state.closed && state.entries.len() < state.enough {
+            if !self.wait(state, Some(deadline)) {
+                return;
             }
         }
     }
@@ -118,9 +147,12 @@ impl State {
     fn next_group(&mut self, max_group: usize) -> Vec<Entry> {
         let count = self.group_len(max_group);
         if count == self.entries.len() {
+            self.awaited = 0;
             return mem::take(&mut self.entries).into();
         }
-        self.entries.drain(..count).collect()
+        let group: Vec<Entry> = self.entries.drain(..count).collect();
+        self.awaited -= group.iter().filter(|entry| entry.done.is_some()).count();
+        group
     }
 
     /// At least one entry, and no more than the limits allow.
@@ -209,6 +241,37 @@ mod tests {
         assert!(matches!(queue.take(LIMITS, patience), Taken::Nothing));
         queue.push(entry(1)).unwrap();
         assert!(matches!(queue.take(LIMITS, patience), Taken::Group(_)));
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_gathered_until_somebody_waits() {
+        let queue = Queue::default();
+        (0..2).for_each(|bytes| queue.push(entry(bytes)).unwrap());
+        let begun = Instant::now();
+        assert_eq!(group(&queue).unwrap().len(), 2);
+        assert!(begun.elapsed() >= GATHERED_FOR);
+        queue.push(entry(1)).unwrap();
+        let awaited = Entry {
+            done: Some(Box::new(|| {})),
+            ..entry(2)
+        };
+        queue.push(awaited).unwrap();
+        let mut state = queue.state.lock();
+        queue.gather(&mut state, Instant::now() + Duration::MAX / 4);
+        drop(state);
+        assert_eq!(group(&queue).unwrap().len(), 2);
+        assert_eq!(queue.state.lock().awaited, 0);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_gathered_until_there_is_enough() {
+        let queue = Queue::default();
+        (0..4).for_each(|bytes| queue.push(entry(bytes)).unwrap());
+        let mut state = queue.state.lock();
+        state.enough = 4;
+        queue.gather(&mut state, Instant::now() + Duration::MAX / 4);
+        drop(state);
+        assert_eq!(group(&queue).unwrap().len(), LIMITS.max_group);
     }
 
     #[test]

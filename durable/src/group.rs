@@ -84,9 +84,15 @@ impl<'t> Group<'t> {
         }
     }
 
-    fn change(&mut self, Change { key, value }: Change) -> sled::Result<()> {
+    fn change(&mut self, change: Change) -> sled::Result<()> {
+        let Change { key, value, is_new } = change;
         let head = rows::head(&key);
-        self.release(&head)?;
+        if is_new && !self.heads.contains_key(&head) {
+            // Looking for it costs half as much as writing it.
+            debug_assert!(!self.tree.contains_key(&head)?, "it was to be new");
+        } else {
+            self.release(&head)?;
+        }
         let new = value.map(|value| self.store(&head, &value));
         self.heads.insert(head, new);
         Ok(())

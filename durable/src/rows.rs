@@ -361,6 +361,21 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_new_counts_as_one_that_is_put() {
+        let tree = tree();
+        apply(&tree, 1, put(3 * CHUNK_BYTES));
+        let mut batch = Batch::new();
+        batch.put_new("other", "value");
+        batch.delete("key");
+        batch.put_new("key", "again");
+        apply(&tree, 2, batch);
+        assert_eq!(read(&tree, &head(b"key")), Ok(Some("again".into())));
+        let census = census(&tree).unwrap().unwrap();
+        assert_eq!(census.keys, 2);
+        assert!(census.agrees_with(&count(&tree).unwrap()));
+    }
+
+    #[test]
     fn an_old_value_that_comes_back_is_counted_as_another() {
         let tree = tree();
         let head = head(b"key");

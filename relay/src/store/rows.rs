@@ -77,11 +77,26 @@ impl<S: Store> MailboxStore for RowStore<S> {
 
 fn batch(writes: Vec<Write>) -> Batch {
     let mut batch = Batch::new();
-    for row in writes.into_iter().map(row::of) {
+    for write in writes {
+        let is_new = is_new(&write);
+        let row = row::of(write);
         match row.value {
+            Some(value) if is_new => batch.put_new(row.key, value),
             Some(value) => batch.put(row.key, value),
             None => batch.delete(row.key),
         }
     }
     batch
+}
+
+/// Whether the row is not there. A position is given once, and what stands at it in a mailbox is not
+/// written again before it was deleted.
+fn is_new(write: &Write) -> bool {
+    matches!(
+        write,
+        Write::PutMessage {
+            place: Place::Mailbox { .. },
+            ..
+        }
+    )
 }

@@ -42,12 +42,17 @@ pub(crate) struct Now {
 impl Now {
     /// The day, by the clock of mail.
     pub(crate) fn today(self) -> Day {
-        Day::try_from(self.mail_ms / 86_400_000).unwrap_or(Day::MAX)
+        day_of(self.mail_ms)
     }
 }
 
 /// A day of the clock of mail: fine enough for what is remembered for months.
 pub(crate) type Day = u32;
+
+/// The day of a time by the clock of mail, in milliseconds.
+pub(crate) fn day_of(mail_ms: u64) -> Day {
+    Day::try_from(mail_ms / 86_400_000).unwrap_or(Day::MAX)
+}
 
 /// How many days a span covers, at least.
 pub(crate) fn days(span: Duration) -> Day {

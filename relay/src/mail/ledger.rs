@@ -4,6 +4,9 @@
 //! again from the oldest unanswered message. So what a mailbox has accepted from a source is told
 //! by one number, the highest: what is not above it was accepted before, or refused.
 //!
+//! On the disk the number stands in the row of the message that has it for as long as that one waits,
+//! and in a row of its own from when that one leaves: so taking a message in writes one row.
+//!
 //! What became of a message is known exactly for those that wait, and for all that this run has
 //! accepted: one that waits no more was delivered, unless it is noted here that it was not.
 //!
@@ -67,6 +70,8 @@ struct Track {
     mark: Mark,
     /// The mark when this run began.
     restored: u64,
+    /// The number in the row of its own.
+    noted: u64,
     /// Those that wait, by number: at which position. Whoever asked to hear the end of one asks again
     /// in its next session, however far below the mark it lies.
     waiting: BTreeMap<u64, u64>,
@@ -90,6 +95,17 @@ impl Track {
         {
             oldest.remove();
         }
+    }
+
+    /// The row to write, unless it is as far already. It covers nothing that is in memory only: a
+    /// crash forgets that, and it comes again.
+    fn note(&mut self, seq: u64) -> Option<Mark> {
+        if seq <= self.noted {
+            return None;
+        }
+        self.noted = seq;
+        let day = self.mark.day;
+        Some(Mark { seq, day })
     }
 
     fn trace(&self, seq: u64) -> Trace {
@@ -118,16 +134,19 @@ pub(crate) fn take_outdated<T>(
 pub(crate) struct Marks(BTreeMap<Source, Track>);
 
 impl Marks {
-    /// Takes back a mark.
+    /// Takes back the mark in the row of its own.
     pub(crate) fn restore(&mut self, source: Source, mark: Mark) {
         let track = self.0.entry(source).or_default();
-        (track.mark, track.restored) = (mark, mark.seq);
+        track.mark.advance(mark.seq, mark.day);
+        (track.restored, track.noted) = (track.mark.seq, mark.seq);
     }
 
-    /// Takes back that a message waits.
-    pub(crate) fn restore_waiting(&mut self, source: Source, seq: u64, position: u64) {
+    /// Takes back that a message waits, which was accepted on that day.
+    pub(crate) fn restore_waiting(&mut self, source: Source, seq: u64, position: u64, day: Day) {
         let track = self.0.entry(source).or_default();
         track.waiting.insert(seq, position);
+        track.mark.advance(seq, day);
+        track.restored = track.mark.seq;
     }
 
     /// The source's message of this number has been accepted, and waits at `position`.
@@ -150,11 +169,16 @@ impl Marks {
         Some(track.trace(seq))
     }
 
-    /// How far a source has come.
-    pub(crate) fn get(&self, source: &Source) -> Mark {
-        self.0
-            .get(source)
-            .map_or(Mark::default(), |track| track.mark)
+    /// The source's newest message that waits: its number and its position.
+    pub(crate) fn newest_waiting(&self, source: &Source) -> Option<(u64, u64)> {
+        let (seq, position) = self.0.get(source)?.waiting.last_key_value()?;
+        Some((*seq, *position))
+    }
+
+    /// The source's message of this number leaves the disk, and none that comes after it is there: the
+    /// mark to write down instead, unless it is written.
+    pub(crate) fn note(&mut self, source: &Source, seq: u64) -> Option<Mark> {
+        self.0.get_mut(source)?.note(seq)
     }
 
     /// Forgets sources of which nothing can come again and nothing waits, and tells which.
@@ -174,6 +198,12 @@ impl Marks {
     /// What a source takes in memory besides what is noted of its last messages, for names of up to
     /// 24 bytes; a tree adds some slack.
     pub(crate) const BYTES_OF_SOURCE: usize = size_of::<(Source, Track)>();
+
+    /// How far a source has come.
+    pub(crate) fn get(&self, source: &Source) -> Mark {
+        let track = self.0.get(source);
+        track.map(|track| track.mark).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -223,7 +253,7 @@ mod tests {
         let trace = |marks: &Marks, seq| marks.trace(&source(1), seq).unwrap();
         assert_eq!(trace(&marks, 7), Trace::Ended(None));
         for seq in 8..=9 {
-            marks.restore_waiting(source(1), seq, 10 * seq);
+            marks.restore_waiting(source(1), seq, 10 * seq, 1);
             assert_eq!(trace(&marks, seq), Trace::Waiting(10 * seq));
             marks.ended(&source(1), seq, Outcome::Delivered);
             let delivered = Trace::Ended(Some(Outcome::Delivered));
@@ -240,7 +270,7 @@ mod tests {
             day: 1,
         };
         marks.restore(source(1), mark);
-        marks.restore_waiting(source(1), 3, 30);
+        marks.restore_waiting(source(1), 3, 30, 1);
         assert_eq!(marks.trace(&source(1), 3), Some(Trace::Waiting(30)));
         marks.ended(&source(1), 3, Outcome::Expired);
         assert_eq!(marks.trace(&source(1), 3), Some(Trace::Ended(None)));

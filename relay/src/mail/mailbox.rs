@@ -3,12 +3,11 @@
 //! A message for an attached device is *held* in memory; it is *written* when the device does not
 //! answer in time, goes away, or memory runs short, and *stored* when the write is durable. Before
 //! anything of a mailbox is written, everything held is: what is on the disk has no holes, so the
-//! highest number per source ([`Marks`]) tells a retry from a new message after a crash, too.
+//! highest number per source ([`Marks`]) tells a retry from a new message after a crash, too. It is that
+//! of a message that is on the disk, or is written down when the last such message leaves it.
 
 mod gap;
 mod queue;
-
-use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use holdfast_protocol::{
@@ -23,7 +22,7 @@ use self::{
 };
 use super::{
     answers::{AnswerId, Answers},
-    desk::{Day, Desk, DeviceRecord, Durable, Grace, Write, days},
+    desk::{Day, Desk, DeviceRecord, Durable, Grace, Write, day_of, days},
     ledger::{Mark, Marks, Trace},
     message::{Header, Message, Party, Place, Source},
     online::Session,
@@ -100,8 +99,9 @@ impl Mailbox {
 
     /// Takes back a stored message.
     pub(crate) fn restore(&mut self, position: u64, header: Header, bytes: usize) {
-        let source = Source::from(&header.id);
-        self.marks.restore_waiting(source, header.id.seq, position);
+        let (source, seq) = (Source::from(&header.id), header.id.seq);
+        let day = day_of(header.since_ms);
+        self.marks.restore_waiting(source, seq, position, day);
         self.queue.insert(Entry::stored(position, header, bytes));
     }
 
@@ -423,18 +423,29 @@ impl Mailbox {
         after <= desk.rules.max_held_bytes_per_device && desk.may_hold(bytes)
     }
 
-    /// Writes everything held, with how far its sources have come.
+    /// Writes everything held.
     fn write_held(&mut self, desk: &mut Desk<'_>) {
-        let mut sources = BTreeSet::new();
         for slot in self.queue.write_held() {
             if let Some(entry) = self.queue.get(slot) {
                 desk.tally.stored += 1;
                 self.put_message(entry, desk);
-                sources.insert(Source::from(&entry.header.id));
             }
         }
-        for source in sources {
-            let mark = self.marks.get(&source);
+    }
+
+    /// Writes down how far a source has come, when its message of this number leaves the disk and none
+    /// stays there that says so.
+    fn note_mark(&mut self, source: Source, seq: u64, desk: &mut Desk<'_>) {
+        let lane = source.lane;
+        let newest = self.marks.newest_waiting(&source);
+        let says_so = newest.is_some_and(|(newest, position)| {
+            let entry = self.queue.get(Slot { position, lane });
+            newest > seq && entry.is_some_and(|entry| !entry.is_held())
+        });
+        if says_so {
+            return;
+        }
+        if let Some(mark) = self.marks.note(&source, seq) {
             self.put_mark(source, Some(mark), desk);
         }
     }
@@ -505,13 +516,14 @@ impl Mailbox {
 
     /// Gives back what a message that left the queue has taken.
     fn let_go(&mut self, entry: &Entry, outcome: Outcome, desk: &mut Desk<'_>) {
-        let id = &entry.header.id;
-        self.marks.ended(&Source::from(id), id.seq, outcome);
+        let (source, seq) = (Source::from(&entry.header.id), entry.header.id.seq);
+        self.marks.ended(&source, seq, outcome);
         *desk.held -= entry.in_memory();
         desk.tally.mailbox_bytes -= entry.load().bytes.cast_signed();
         if !entry.is_held() {
             let place = self.place(entry.slot());
             desk.writes.push(Write::DeleteMessage(place));
+            self.note_mark(source, seq, desk);
         }
     }
 

@@ -3,7 +3,8 @@
 //! ```text
 //! account ␀ 'd' device                                → DeviceRecord
 //! account ␀ 'm' device ␀ lane(1) position(8, BE)      → Header ‖ body
-//! account ␀ 'h' device? ␀ source                      → Mark: how far it has come; no device: retained
+//! account ␀ 'h' device? ␀ source                      → Mark: how far it has come, unless mail that waits
+//!                                                       tells; no device: in what is retained
 //! account ␀ 'r' key                                   → (position, lane, Header) ‖ body
 //! account ␀ 'a' sender                                → (empty)
 //! account ␀ 'x' source                                → Refusals

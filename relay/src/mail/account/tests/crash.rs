@@ -1,8 +1,11 @@
 //! What a crash leaves behind has no hole, and no mark ahead of it.
 
-use holdfast_protocol::message::{
-    Outcome::{Delivered, Refused, Stored},
-    Refusal,
+use holdfast_protocol::{
+    id::Lane,
+    message::{
+        Outcome::{Delivered, Refused, Stored},
+        Refusal,
+    },
 };
 
 use super::fixture::{Home, Seen, mail, note, outcomes};
@@ -28,6 +31,58 @@ fn giving_a_device_what_is_retained_writes_what_it_holds_too() {
     }
     let phone = home.attach_with_inbox("phone", 2);
     assert_eq!(home.drain(&phone), [1, 2, 3, 4]);
+}
+
+/// A mailbox's mark is in its mail, and written down when the last of that is gone.
+#[test]
+fn how_far_a_source_has_come_is_known_whether_its_mail_waits_or_not() {
+    let mut home = Home::new();
+    for seq in 1..=3 {
+        home.send(note(seq));
+    }
+    home.commit();
+    home.crash(0);
+    assert_eq!(home.rows().marks, [], "the mail says it");
+    let phone = home.attach("phone");
+    let positions: Vec<u64> = home
+        .take(&phone)
+        .iter()
+        .filter_map(Seen::position)
+        .collect();
+    home.ack(&phone, Lane::Message, positions[1]);
+    home.commit();
+    assert_eq!(home.rows().marks, [], "the third says it");
+    home.ack(&phone, Lane::Message, positions[2]);
+    home.commit();
+    home.crash(0);
+    assert_eq!(home.rows().marks[0].2.seq, 3);
+    for seq in 1..=3 {
+        assert_eq!(home.send(note(seq)), [Delivered]);
+    }
+    let phone = home.attach("phone");
+    assert_eq!(home.take(&phone), []);
+}
+
+/// What is written down when mail leaves the disk covers nothing that is in memory only.
+#[test]
+fn a_mark_does_not_run_ahead_of_the_mail() {
+    let mut home = Home::new();
+    home.send(note(1));
+    home.commit();
+    let phone = home.attach("phone");
+    home.send(note(2));
+    let positions: Vec<u64> = home
+        .take(&phone)
+        .iter()
+        .filter_map(Seen::position)
+        .collect();
+    home.ack(&phone, Lane::Message, positions[0]);
+    home.commit();
+    home.crash(0);
+    assert_eq!(home.send(note(1)), [Delivered]);
+    assert_eq!(home.send(note(2)), [], "it was in memory only, and is new");
+    let phone = home.attach("phone");
+    assert_eq!(home.drain(&phone), [2]);
 }
 
 /// A refusal that is forgotten lets its message in again, after a later one was shown.

@@ -107,6 +107,18 @@ struct Finished {
 }
 
 impl Finished {
+    /// Adds one; rings if it is the only one.
+    fn push(&self, number: u64, commit: Commit) {
+        self.through.fetch_max(number, Ordering::AcqRel);
+        let mut commits = self.commits.lock();
+        commits.push_back(commit);
+        let was_empty = commits.len() == 1;
+        drop(commits);
+        if was_empty {
+            self.bell.ring();
+        }
+    }
+
     /// The oldest ones; rings if there are more.
     fn take(&self, most: usize) -> Vec<Commit> {
         let mut commits = self.commits.lock();
@@ -531,9 +543,7 @@ impl Inner {
             };
             self.turns.writes(commit.weight);
             let done = move || {
-                finished.through.fetch_max(number, Ordering::AcqRel);
-                finished.commits.lock().push_back(commit);
-                finished.bell.ring();
+                finished.push(number, commit);
             };
             self.store.commit(writes, Box::new(done));
         }

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use holdfast_protocol::{
     close::{CloseCode, Violation},
     id::{Identity, Name, Sender},
+    limits::HELLO_TIMEOUT,
     server::{Server, ServerConfig},
     version,
 };
@@ -40,7 +41,6 @@ use crate::{
 };
 
 /// What every connection shares.
-#[derive(Clone)]
 pub(crate) struct Context {
     /// Whose certificates are taken, and which were revoked.
     pub(crate) credentials: Arc<LiveCredentials>,
@@ -88,20 +88,20 @@ impl Arrival {
 struct Guest {
     connection: Connection,
     identity: Identity,
-    _admission: Admission,
+    admission: Admission,
 }
 
 impl Context {
     /// Serves whoever dials, from the answer to its first packet to the end. `handshake` is let go when
     /// the handshake is over.
-    pub(crate) async fn serve(
-        self,
+    pub(crate) fn serve(
+        self: Arc<Self>,
         remote: SocketAddr,
         arrival: Result<Option<Arrival>, ConnectionError>,
         handshake: OwnedSemaphorePermit,
-    ) {
+    ) -> impl Future<Output = ()> {
         let span = tracing::info_span!("connection", %remote, who = tracing::field::Empty);
-        async {
+        async move {
             match self.receive(arrival, handshake).await {
                 Ok(guest) => self.serve_guest(guest).await,
                 Err(ending) => {
@@ -111,7 +111,6 @@ impl Context {
             }
         }
         .instrument(span)
-        .await;
     }
 
     /// Finds out who it is; tells them, if it is nobody we serve.
@@ -131,7 +130,7 @@ impl Context {
                 Ok(Guest {
                     connection,
                     identity,
-                    _admission: admission,
+                    admission,
                 })
             }
             Err(violation) => {
@@ -183,69 +182,65 @@ impl Context {
         }
     }
 
-    async fn serve_guest(self, guest: Guest) {
+    /// Most of a relay's connections are idle, so what is here is what they take: the future of an async
+    /// function has room for its arguments twice, and is inside of that of its caller.
+    async fn serve_guest(&self, guest: Guest) {
         let who = tracing::field::display(&guest.identity);
         tracing::Span::current().record("who", who);
-        self.serve_identity(guest.connection, guest.identity).await;
-    }
-
-    async fn serve_identity(self, connection: Connection, identity: Identity) {
-        let metrics = self.metrics.clone();
-        let (gauge, ending) = match sender(identity) {
-            Ok(sender) => (&metrics.sessions, {
-                metrics.sessions.inc();
-                self.serve_session(connection, sender).await
+        let (connection, _admission) = (guest.connection, guest.admission);
+        let (gauge, ending) = match sender(guest.identity) {
+            Ok(sender) => (&self.metrics.sessions, {
+                self.metrics.sessions.inc();
+                match self.control_stream(connection).await {
+                    Ok(wire) => self.session(wire, sender).await,
+                    Err(ending) => ending,
+                }
             }),
-            Err(relay) => (&metrics.links, {
-                metrics.links.inc();
-                self.serve_link(connection, relay).await
+            Err(relay) => (&self.metrics.links, {
+                self.metrics.links.inc();
+                match Wire::accept(connection, MAX_BULK_STREAM).await {
+                    Ok(wire) => self.link(wire, relay).await,
+                    Err(ending) => ending,
+                }
             }),
         };
         gauge.dec();
-        metrics.session_ended(&ending);
+        self.metrics.session_ended(&ending);
         tracing::info!(%ending, "ended");
     }
 
-    async fn serve_session(self, connection: Connection, sender: Sender) -> Ending {
+    /// Until a device's control stream comes there is nothing to pump; one that never opens it is
+    /// dropped like one that never says hello.
+    async fn control_stream(&self, connection: Connection) -> Result<Wire, Ending> {
         let limit = Server::new(self.server.clone(), self.clock.time()).max_bulk_stream();
-        // Until the control stream comes there is nothing to pump; a device that never opens one
-        // is dropped like one that never says hello.
-        let accepted = timeout(
-            holdfast_protocol::limits::HELLO_TIMEOUT,
-            Wire::accept(connection.clone(), limit),
-        );
-        let wire = match accepted.await {
-            Ok(Ok(wire)) => wire.with_pace(self.manners.pace()),
-            Ok(Err(ending)) => return ending,
+        let accepted = Wire::accept(connection.clone(), limit);
+        match timeout(HELLO_TIMEOUT, accepted).await {
+            Ok(accepted) => Ok(accepted?.with_pace(self.manners.pace())),
             Err(_) => {
                 let what = "no control stream was opened";
                 let violation = Violation::new(CloseCode::HelloTimeout, what);
                 connection.close(error_code(violation.code), what.as_bytes());
-                return violation.into();
+                Err(violation.into())
             }
-        };
+        }
+    }
+
+    fn session(&self, wire: Wire, sender: Sender) -> impl Future<Output = Ending> {
         let session = Session::new(
-            self.router,
-            self.server,
+            self.router.clone(),
+            self.server.clone(),
             sender,
             (&self.manners, self.comeback),
             self.clock.now(),
         );
         Pump::new(wire, session, self.clock)
-            .with_tide(self.tide)
+            .with_tide(self.tide.clone())
             .run()
-            .await
     }
 
-    async fn serve_link(self, connection: Connection, relay: Name) -> Ending {
-        match Wire::accept(connection, MAX_BULK_STREAM).await {
-            Ok(wire) => {
-                Pump::new(wire, Home::new(self.router, relay), self.clock)
-                    .run()
-                    .await
-            }
-            Err(ending) => ending,
-        }
+    fn link(&self, wire: Wire, relay: Name) -> impl Future<Output = Ending> {
+        let home = Home::new(self.router.clone(), relay);
+        Pump::new(wire, home, self.clock).run()
     }
 }
 

@@ -50,10 +50,14 @@ impl<E: End> Pump<E> {
     }
 
     /// Carries until the connection ends.
-    pub(crate) async fn run(mut self) -> Ending {
-        let ending = self.carry().await;
-        self.end.leave(self.clock.now());
-        ending
+    pub(crate) fn run(self) -> impl Future<Output = Ending> {
+        // Boxed, as an async function that is given a value keeps room for it twice.
+        let mut pump = Box::new(self);
+        async move {
+            let ending = pump.carry().await;
+            pump.end.leave(pump.clock.now());
+            ending
+        }
     }
 
     async fn carry(&mut self) -> Ending {

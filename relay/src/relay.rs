@@ -305,7 +305,7 @@ impl Parts {
         };
         let keeper = self.keeper(&config, draining_seen, given_up);
         let others = keeper.others.clone();
-        let context = self.context(&config, tide_seen.clone());
+        let context = Arc::new(self.context(&config, tide_seen.clone()));
         let (router, boot, address) = (self.router, self.boot, self.address);
         let mut background = JoinSet::new();
         background.spawn(fill::watch(
@@ -407,7 +407,7 @@ fn cannot_bind(address: SocketAddr) -> impl FnOnce(io::Error) -> BindError {
 }
 
 /// Accepts connections for ever; their tasks end with it.
-async fn accept(endpoint: Endpoint, gate: Arc<Gate>, context: Context) {
+async fn accept(endpoint: Endpoint, gate: Arc<Gate>, context: Arc<Context>) {
     let (mut connections, mut breath) = (JoinSet::new(), Breath::of(BREATH));
     let mut line = Line::new(gate);
     loop {

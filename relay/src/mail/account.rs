@@ -36,7 +36,8 @@ use super::{
 #[derive(Debug)]
 pub(crate) struct Account {
     name: Name,
-    mailboxes: BTreeMap<Name, Mailbox>,
+    /// Boxed, as the map makes room for eleven values at once, and most accounts have two devices.
+    mailboxes: BTreeMap<Name, Box<Mailbox>>,
     online: Online,
     retained: Retained,
     allowed: BTreeSet<Name>,
@@ -184,7 +185,10 @@ impl Account {
 
     /// When the next [`tick`](Self::tick) will have something to write.
     pub(crate) fn due(&self) -> Option<Time> {
-        self.mailboxes.values().filter_map(Mailbox::due).min()
+        self.mailboxes
+            .values()
+            .filter_map(|mailbox| mailbox.due())
+            .min()
     }
 
     /// Now and then: drops what has expired, and what nobody waits for.
@@ -247,7 +251,10 @@ impl Account {
 
     /// How many bytes wait in its mailboxes.
     pub(crate) fn waiting_bytes(&self) -> u64 {
-        self.mailboxes.values().map(Mailbox::waiting_bytes).sum()
+        self.mailboxes
+            .values()
+            .map(|mailbox| mailbox.waiting_bytes())
+            .sum()
     }
 
     /// Whether nobody is here or waits for anything, and the store was told all that matters, so
@@ -256,16 +263,15 @@ impl Account {
         self.online.len() == 0
             && self.answers.is_empty()
             && self.retained.is_settled()
-            && self.mailboxes.values().all(Mailbox::is_settled)
+            && self.mailboxes.values().all(|mailbox| mailbox.is_settled())
     }
 
     fn mailbox(&mut self, device: &Name) -> &mut Mailbox {
         let account = &self.name;
         self.mailboxes.entry(device.clone()).or_insert_with(|| {
-            Mailbox::new(Device {
-                account: account.clone(),
-                device: device.clone(),
-            })
+            let account = account.clone();
+            let device = device.clone();
+            Box::new(Mailbox::new(Device { account, device }))
         })
     }
 

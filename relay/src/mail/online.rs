@@ -38,20 +38,21 @@ impl Session {
 
 /// An account's attached devices.
 #[derive(Debug, Default)]
-pub(crate) struct Online(BTreeMap<Name, Session>);
+pub(crate) struct Online(BTreeMap<Name, Box<Session>>);
 
 impl Online {
     /// The younger of two sessions of a device stays; the other is told so. Tells whether the new
     /// one is on the list now, and whether another one was ended for it.
     pub(crate) fn attach(&mut self, device: &Name, session: Session) -> Attached {
         let other = self.0.get(device).filter(|other| other.id != session.id);
-        let rival = other.filter(|other| !session.continues(other)).cloned();
+        let rival = other.filter(|other| !session.continues(other));
+        let rival = rival.map(|rival| Session::clone(rival));
         let is_younger = |rival: &Session| rival.since > session.since;
         if rival.as_ref().is_some_and(is_younger) {
             end(&session);
             return Attached::Refused;
         }
-        self.0.insert(device.clone(), session);
+        self.0.insert(device.clone(), Box::new(session));
         match rival {
             Some(older) => {
                 end(&older);
@@ -72,12 +73,12 @@ impl Online {
 
     /// The device's session.
     pub(crate) fn get(&self, device: &Name) -> Option<&Session> {
-        self.0.get(device)
+        self.0.get(device).map(Box::as_ref)
     }
 
     /// The session of this number, if it is the device's.
     pub(crate) fn current(&self, device: &Name, id: SessionId) -> Option<&Session> {
-        self.0.get(device).filter(|session| session.id == id)
+        self.get(device).filter(|session| session.id == id)
     }
 
     /// The devices that are attached, in the order of their names.

@@ -19,7 +19,8 @@ pub(super) struct Resident {
 /// All accounts in memory.
 #[derive(Debug, Default)]
 pub(super) struct Residents {
-    accounts: HashMap<Name, Resident>,
+    /// Boxed, as up to half of the map is empty.
+    accounts: HashMap<Name, Box<Resident>>,
     alarms: BTreeSet<(Time, Name)>,
     /// The order in which they are swept.
     round: VecDeque<Name>,
@@ -49,7 +50,7 @@ impl Residents {
             alarm: None,
             written: 0,
         };
-        self.accounts.insert(name, resident);
+        self.accounts.insert(name, Box::new(resident));
     }
 
     /// Something was done with an account, and the write of this number came of it, if any. Tells

@@ -11,7 +11,7 @@ use rustls::{
     CipherSuite, RootCertStore,
     client::{Resumption, WebPkiServerVerifier},
     crypto::{CryptoProvider, ring},
-    server::{NoServerSessionStorage, StoresServerSessions, WebPkiClientVerifier},
+    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use rustls_pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject,
@@ -24,6 +24,7 @@ use crate::identity::uri_identity;
 
 /// How many times a client may resume one session: each ticket is good for one time, and the next
 /// connection brings as many again. Two, so that one that came to nothing does not cost the other.
+#[cfg(feature = "server")]
 const TICKETS: usize = 2;
 
 /// Where a program's credentials lie.
@@ -153,6 +154,12 @@ impl Credentials {
         &self.revoked
     }
 
+    /// The authorities whose certificates we take.
+    #[cfg(feature = "server")]
+    pub(crate) fn authorities(&self) -> &RootCertStore {
+        &self.roots
+    }
+
     /// Who we are.
     pub fn identity(&self) -> &Identity {
         &self.identity
@@ -169,24 +176,36 @@ impl Credentials {
     /// # Errors
     /// [`CredentialError::Mismatch`] when key and certificate do not belong together.
     pub fn server(&self, alpn: &[&[u8]]) -> Result<Arc<QuicServerConfig>, CredentialError> {
-        let mut config = self.full_handshakes(alpn)?;
+        let verifier = self.verifier_of_clients(self.revoked.iter().cloned())?;
+        self.accepting(alpn, verifier)
+    }
+
+    /// The same, with a verifier of the caller's.
+    pub(crate) fn accepting(
+        &self,
+        alpn: &[&[u8]],
+        verifier: Arc<dyn ClientCertVerifier>,
+    ) -> Result<Arc<QuicServerConfig>, CredentialError> {
+        let mut config = self.full_handshakes(alpn, verifier)?;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         quic_server(config)
     }
 
-    /// The same, for an endpoint whose clients may resume their sessions and send along their first
+    /// As [`accepting`](Self::accepting), for an endpoint whose clients may resume their sessions and send along their first
     /// words (0-RTT). A resumed handshake does not run the verifier again: whoever accepts one has to
     /// hold the certificate of the session against its end, and against the list of revoked ones.
     ///
     /// # Errors
     /// As [`server`](Self::server).
-    pub fn resuming_server(
+    #[cfg(feature = "server")]
+    pub(crate) fn resuming_server(
         &self,
         alpn: &[&[u8]],
-        sessions: Arc<dyn StoresServerSessions>,
+        verifier: Arc<dyn ClientCertVerifier>,
+        sessions: Arc<dyn rustls::server::StoresServerSessions>,
     ) -> Result<Arc<QuicServerConfig>, CredentialError> {
-        let mut config = self.full_handshakes(alpn)?;
+        let mut config = self.full_handshakes(alpn, verifier)?;
         config.session_storage = sessions;
         config.send_tls13_tickets = TICKETS;
         // QUIC knows all or nothing, and limits early data by its windows (RFC 9001, section 4.6.1).
@@ -194,15 +213,26 @@ impl Credentials {
         quic_server(config)
     }
 
-    fn full_handshakes(&self, alpn: &[&[u8]]) -> Result<rustls::ServerConfig, CredentialError> {
-        let verifier = WebPkiClientVerifier::builder_with_provider(self.roots.clone(), provider())
-            .with_crls(self.revoked.iter().cloned())
+    /// Proves clients' certificates, and for each of them that a list of revoked ones is its issuer's.
+    pub(crate) fn verifier_of_clients(
+        &self,
+        revoked: impl IntoIterator<Item = CertificateRevocationListDer<'static>>,
+    ) -> Result<Arc<dyn ClientCertVerifier>, CredentialError> {
+        WebPkiClientVerifier::builder_with_provider(self.roots.clone(), provider())
+            .with_crls(revoked)
             .only_check_end_entity_revocation()
             .allow_unknown_revocation_status()
             // A list that has ended may lack the newest revocations: it vouches for nobody.
             .enforce_revocation_expiration()
             .build()
-            .map_err(mismatch)?;
+            .map_err(mismatch)
+    }
+
+    fn full_handshakes(
+        &self,
+        alpn: &[&[u8]],
+        verifier: Arc<dyn ClientCertVerifier>,
+    ) -> Result<rustls::ServerConfig, CredentialError> {
         let mut config = rustls::ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(mismatch)?

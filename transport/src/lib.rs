@@ -17,6 +17,7 @@
 //! - `port`: sockets that accept, and `keys`, by which a restarted one is recognised;
 //! - `live`: credentials that are read again while the program runs, and the end of connections whose
 //!   certificates are revoked (`revocation`);
+//! - `verifier`: whose certificates are taken;
 //! - `tickets`: the TLS sessions that clients may resume.
 
 pub mod credentials;
@@ -41,6 +42,8 @@ mod revocation;
 mod socket;
 #[cfg(feature = "server")]
 pub mod tickets;
+#[cfg(feature = "server")]
+mod verifier;
 pub mod wire;
 
 pub use ending::Ending;

@@ -35,6 +35,7 @@ use crate::{
     identity::peer_identity,
     revocation::{Leaf, RevocationLists, certificate_ends, expired, revoked},
     tickets::TicketFolder,
+    verifier::ClientVerifier,
 };
 
 /// How often the files are looked at. A revocation ends connections within this.
@@ -344,9 +345,12 @@ impl Current {
             return Err(CredentialError::over(path, "list of revoked certificates"));
         }
         credentials.prove()?;
+        let verifier = ClientVerifier::of(&credentials)?;
         let server = match tickets {
-            Some(folder) => credentials.resuming_server(accepts, ticket_folder(folder, files)?)?,
-            None => credentials.server(accepts)?,
+            Some(folder) => {
+                credentials.resuming_server(accepts, verifier, ticket_folder(folder, files)?)?
+            }
+            None => credentials.accepting(accepts, verifier)?,
         };
         Ok(Self {
             server,

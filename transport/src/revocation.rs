@@ -5,9 +5,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use holdfast_protocol::close::{CloseCode, Violation};
 use quinn::Connection;
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use webpki::{CertRevocationList, EndEntityCert, OwnedCertRevocationList};
-use x509_parser::prelude::{CertificateRevocationList as Parsed, FromDer, X509Certificate};
+use x509_parser::{
+    certificate::X509CertificateParser,
+    nom::Parser,
+    prelude::{CertificateRevocationList as Parsed, FromDer},
+};
 
 use crate::identity::peer_chain;
 
@@ -33,7 +37,8 @@ impl Leaf {
         chain.first().and_then(Self::of).ok_or_else(missing)
     }
 
-    fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+    /// Which one it is, unless it is none.
+    pub(crate) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let ends = certificate_ends(certificate);
         let certificate = EndEntityCert::try_from(certificate).ok()?;
         Some(Self {
@@ -41,6 +46,11 @@ impl Leaf {
             serial: certificate.serial().into(),
             ends,
         })
+    }
+
+    /// Who has signed it, encoded.
+    pub(crate) fn issuer(&self) -> &[u8] {
+        &self.issuer
     }
 
     /// When it ends.
@@ -69,7 +79,9 @@ impl RevocationLists {
     ///
     /// # Errors
     /// In the parser's words.
-    pub(crate) fn read(encoded: &[CertificateRevocationListDer<'_>]) -> Result<Self, String> {
+    pub(crate) fn read<'a>(
+        encoded: impl IntoIterator<Item = &'a CertificateRevocationListDer<'a>>,
+    ) -> Result<Self, String> {
         let mut read = Self::default();
         for der in encoded {
             let list = OwnedCertRevocationList::from_der(der).map_err(|error| error.to_string())?;
@@ -92,6 +104,17 @@ impl RevocationLists {
         found.any(|found| !matches!(found, Ok(None)))
     }
 
+    /// Whether one is of this authority, named as certificates encode it.
+    pub(crate) fn are_of(&self, issuer: &[u8]) -> bool {
+        self.lists.iter().any(|list| list.issuer() == issuer)
+    }
+
+    /// Whether the first of them has ended.
+    pub(crate) fn have_ended(&self, now: UnixTime) -> bool {
+        let now = UNIX_EPOCH + Duration::from_secs(now.as_secs());
+        self.ends.is_some_and(|ends| ends <= now)
+    }
+
     /// When the first of them ends: past it no list vouches for its authority's certificates.
     pub(crate) fn ends(&self) -> Option<SystemTime> {
         self.ends
@@ -100,7 +123,9 @@ impl RevocationLists {
 
 /// When a certificate ends.
 pub(crate) fn certificate_ends(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
-    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    // Its extensions are not looked at, and would be most of the work.
+    let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
+    let (_, parsed) = parser.parse(certificate).ok()?;
     Some(moment(parsed.validity().not_after.timestamp()))
 }
 

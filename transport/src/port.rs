@@ -168,7 +168,28 @@ pub fn widen(connection: &Connection) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use holdfast_certs::{Authority, Identity, KeyType, Overwrite, PairPaths, Terms, write_pair};
+    use holdfast_protocol::id::TrustDomain;
+    use quinn::{Connecting, crypto::rustls::QuicClientConfig};
+    use time::OffsetDateTime;
+
     use super::*;
+    use crate::{
+        Ending,
+        credentials::{CredentialFiles, Credentials},
+        endpoint::{bind_client, dial, dial_watched},
+    };
+
+    const ALPN: &[u8] = b"test";
+
+    type Dial = fn(
+        &Endpoint,
+        Arc<QuicClientConfig>,
+        SocketAddr,
+        &TrustDomain,
+    ) -> Result<Connecting, Ending>;
 
     #[test]
     fn a_socket_gets_larger_buffers_than_it_had() {
@@ -177,5 +198,54 @@ mod tests {
         enlarge(&socket);
         let after = SockRef::from(&socket).recv_buffer_size().unwrap();
         assert!(after > before, "{before}, then {after}");
+    }
+
+    fn credentials(dir: &Path) -> Credentials {
+        let (domain, now) = ("holdfast.test".parse().unwrap(), OffsetDateTime::now_utc());
+        let authority = Authority::create(dir, &domain, KeyType::P256, now, Overwrite::Never);
+        let authority = authority.unwrap();
+        let identity = Identity::relay("r1").unwrap();
+        let issued = authority.issue(&identity, &Terms::default(), now).unwrap();
+        let paths = PairPaths::of(dir, &identity);
+        write_pair(&paths, &issued, Overwrite::Never).unwrap();
+        Credentials::load(&CredentialFiles {
+            certificate: paths.certificate,
+            key: paths.key,
+            authority: authority.certificate_path(),
+            revoked: None,
+        })
+        .unwrap()
+    }
+
+    /// Sends something back and forth a few times.
+    async fn talk([one, another]: [&Connection; 2]) {
+        for (from, to) in [(one, another), (another, one)].repeat(3) {
+            let mut send = from.open_uni().await.unwrap();
+            send.write_all(b"word").await.unwrap();
+            send.finish().unwrap();
+            let mut recv = to.accept_uni().await.unwrap();
+            assert_eq!(recv.read_to_end(4).await.unwrap(), b"word");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_links_between_servers_learn_how_large_packets_may_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let credentials = credentials(dir.path());
+        let server = credentials.server(&[ALPN]).unwrap();
+        let keys = EndpointKeys::ephemeral().unwrap();
+        let local = "127.0.0.1:0".parse().unwrap();
+        let port = bind(local, server, Requests::Control, &keys).unwrap();
+        let (address, endpoint) = (port.endpoint().local_addr(), bind_client(local).unwrap());
+        for (dial, learns) in [(dial as Dial, false), (dial_watched, true)] {
+            let (tls, domain) = (credentials.client(ALPN), credentials.trust_domain());
+            let connecting = dial(&endpoint, tls.unwrap(), *address.as_ref().unwrap(), domain);
+            let accepted = async { port.endpoint().accept().await.unwrap().await.unwrap() };
+            let (dialled, accepted) = tokio::join!(connecting.unwrap(), accepted);
+            let dialled = dialled.unwrap();
+            talk([&dialled, &accepted]).await;
+            let probes = [&dialled, &accepted].map(|end| end.stats().path.sent_plpmtud_probes);
+            assert_eq!(probes.map(|probes| probes > 0), [learns, false]);
+        }
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! - In each round a session may hand in its share at once.
 //! - Past that it may use what nobody else waits for, until as much is on its way to the disk as one
-//!   sync is worth.
+//!   sync is worth: more when all who send have waited lately, for then nobody minds how long it takes.
 //! - Past that it waits. At the end of a round those that wait are called in the order in which they
 //!   began to, as long as there is room, and each may hand in its share again. Two are called at a
 //!   time, and the next when one of them is done: whoever does not wait finds at most these before it
@@ -33,6 +33,14 @@ const SHARE: i64 = 16;
 /// to wait for one.
 const GROUP: i64 = 128;
 
+/// The same when nobody sends who did not have to wait lately: the more of it shares a sync, the less
+/// each costs, and all of these wait for their turn anyway.
+const BULK: i64 = 384;
+
+/// For how many rounds it is remembered that somebody waited, or handed in without having waited: a
+/// second or so.
+const LATELY: u64 = 256;
+
 /// How many have their turn at a time: one works while another wakes.
 const CALLED: usize = 2;
 
@@ -60,6 +68,8 @@ struct Ring {
     waiting: usize,
     /// How many were called and have not had their turn.
     called: usize,
+    /// The last round in which somebody handed in who had not waited lately.
+    light: u64,
     last: u64,
 }
 
@@ -72,6 +82,8 @@ struct Place {
     round: u64,
     /// What is left of its share; less than nothing if it handed in something large.
     credit: i64,
+    /// The last round in which it waited.
+    waited: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +118,7 @@ impl Turns {
             is_in_order: false,
             round,
             credit: SHARE,
+            waited: None,
         };
         ring.places.insert(number, place);
         Seat {
@@ -124,7 +137,15 @@ impl Ring {
     /// Whether one more share may be on its way to the disk.
     fn has_room(&self) -> bool {
         let shares = i64::try_from(self.called + 1).unwrap_or(i64::MAX);
-        self.writing + shares * SHARE <= GROUP
+        self.writing + shares * SHARE <= self.group()
+    }
+
+    /// How much may be on its way to the disk.
+    fn group(&self) -> i64 {
+        match self.round - self.light < LATELY {
+            true => GROUP,
+            false => BULK,
+        }
     }
 
     /// Calls the first that waits. It keeps its place among those that are called with it, however
@@ -164,9 +185,12 @@ impl Ring {
         }
         if place.credit > 0 {
             place.credit -= weight.cast_signed();
+            if place.is_light(self.round) {
+                self.light = self.round;
+            }
             return true;
         }
-        if self.waiting == 0 && self.writing < GROUP {
+        if self.waiting == 0 && self.writing < self.group() {
             return true;
         }
         self.wait(number);
@@ -177,6 +201,7 @@ impl Ring {
         if let Some(place) = self.places.get_mut(&number) {
             self.called -= usize::from(place.standing == Standing::Called);
             place.standing = Standing::Waiting;
+            place.waited = Some(self.round);
             self.waiting += 1;
             if !mem::replace(&mut place.is_in_order, true) {
                 self.order.push_back(number);
@@ -212,6 +237,11 @@ impl Place {
         self.round = round;
         self.earn(is_idle);
         self.bell.ring();
+    }
+
+    /// Whether it sends little, as far as can be seen.
+    fn is_light(&self, round: u64) -> bool {
+        self.waited.is_none_or(|waited| round - waited >= LATELY)
     }
 
     /// Has its share again, once a round, or at any time when nothing is on its way to the disk.
@@ -308,6 +338,28 @@ mod tests {
             let writing = turns.0.lock().writing;
             turns.written(writing.cast_unsigned());
         }
+    }
+
+    #[test]
+    fn more_shares_a_sync_while_nobody_sends_little() {
+        let turns = Turns::default();
+        let mut flood: Vec<Seat> = (0..4).map(|_| seat(&turns)).collect();
+        let mut quiet = seat(&turns);
+        let mut fill = || {
+            let mut hand_in_all =
+                || -> usize { flood.iter_mut().map(|s| hand_in(s, 1, 10_000)).sum() };
+            while hand_in_all() > 0 {}
+            turns.0.lock().writing
+        };
+        assert!(fill() <= GROUP + 4 * SHARE);
+        for _ in 0..LATELY {
+            turns.written(SHARE.cast_unsigned());
+            fill();
+        }
+        assert_eq!(fill(), BULK);
+        assert_eq!(hand_in(&mut quiet, 1, 1), 1);
+        turns.written(BULK.cast_unsigned() + 1 - SHARE.cast_unsigned());
+        assert!(fill() <= GROUP + 4 * SHARE);
     }
 
     #[test]

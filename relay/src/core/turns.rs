@@ -31,7 +31,7 @@ const SHARE: i64 = 16;
 /// How much is on its way to the disk when nobody may hand in more than its share. To take in, write
 /// and answer this many keeps two processors busy for some 3 ms, which is how long others may have
 /// to wait for one.
-const GROUP: i64 = 128;
+const GROUP: i64 = 64;
 
 /// The same when nobody sends who did not have to wait lately: the more of it shares a sync, the less
 /// each costs, and all of these wait for their turn anyway.

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How many durable commits are answered at a time: a fraction of a millisecond of work.
-const FINISHED: usize = 64;
+const FINISHED: usize = 32;
 
 /// How often at most what is held in memory is looked through.
 const TICK: Duration = Duration::from_millis(25);

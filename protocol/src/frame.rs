@@ -19,6 +19,10 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::close::Violation;
 
+/// A header of at most so many bytes, as nearly every one is, is encoded without an allocation of its
+/// own.
+const SHORT_HEADER: usize = 256;
+
 macro_rules! frame_types {
     ($($(#[$doc:meta])* $name:ident = $value:literal;)*) => {
         /// What a frame is.
@@ -171,15 +175,25 @@ pub fn encode_with_body<H: Header>(header: &H, body: Bytes) -> Encoded {
         "{} carries no body",
         H::TYPE
     );
-    let encoded = postcard::to_allocvec(header).unwrap_or_default();
-    let mut head = BytesMut::with_capacity(encoded.len() + 6);
-    head.put_u8(H::TYPE.value());
-    put_varint(&mut head, encoded.len() + body.len());
-    head.extend_from_slice(&encoded);
-    Encoded {
-        head: head.freeze(),
-        body,
-    }
+    let mut room = [0; SHORT_HEADER];
+    let head = match postcard::to_slice(header, &mut room) {
+        Ok(header) => head(H::TYPE, header, body.len()),
+        Err(_) => {
+            let header = postcard::to_allocvec(header).unwrap_or_default();
+            head(H::TYPE, &header, body.len())
+        }
+    };
+    Encoded { head, body }
+}
+
+/// Type, length and header, in an allocation of exactly their size: [`Bytes`] takes that over as it is.
+fn head(kind: FrameType, header: &[u8], body: usize) -> Bytes {
+    let length = header.len() + body;
+    let mut head = Vec::with_capacity(1 + varint_size(length) + header.len());
+    head.put_u8(kind.value());
+    put_varint(&mut head, length);
+    head.put_slice(header);
+    head.into()
 }
 
 /// A frame as it came: its type, and its payload not yet decoded.
@@ -369,7 +383,13 @@ impl FrameReader {
     }
 }
 
-fn put_varint(out: &mut BytesMut, mut value: usize) {
+/// How many bytes [`put_varint`] takes.
+fn varint_size(value: usize) -> usize {
+    let bits = usize::BITS - (value | 1).leading_zeros();
+    bits.div_ceil(7) as usize
+}
+
+fn put_varint(out: &mut impl BufMut, mut value: usize) {
     while value >= 0x80 {
         out.put_u8((value & 0x7f) as u8 | 0x80);
         value >>= 7;
@@ -402,7 +422,8 @@ mod tests {
     use crate::{
         close::CloseCode,
         id::Lane,
-        message::{Ack, Submit},
+        limits::{MAX_HEADER, MAX_RELAYS},
+        message::{Ack, GoAway, RelayAddress, Submit},
     };
 
     fn ack() -> Ack {
@@ -427,6 +448,38 @@ mod tests {
             }
             assert_eq!(seen, [ack(), ack()], "cut at {cut}");
             assert!(reader.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_header_of_any_length_is_encoded_and_takes_no_more_room_than_it_needs() {
+        let address = RelayAddress {
+            name: "r1".parse().unwrap(),
+            addresses: vec![([192, 0, 2, 1], 4433).into(); 8],
+        };
+        for successors in 0..=MAX_RELAYS {
+            let go_away = GoAway {
+                within_ms: 1,
+                spread_ms: 1,
+                successors: vec![address.clone(); successors],
+            };
+            let frame = encode(&go_away);
+            let header = postcard::to_allocvec(&go_away).unwrap();
+            let length = if header.len() < 128 { 1 } else { 2 };
+            assert_eq!(frame.len(), 1 + length + header.len());
+            let whole = RawFrame::whole(frame, MAX_HEADER).unwrap();
+            assert_eq!(whole.header::<GoAway>(), Ok(go_away));
+        }
+    }
+
+    #[test]
+    fn a_length_takes_as_many_bytes_as_it_is_said_to() {
+        for bits in 0..28 {
+            for length in [(1 << bits) - 1, 1 << bits, (1 << bits) + 1] {
+                let mut written = BytesMut::new();
+                put_varint(&mut written, length);
+                assert_eq!(varint_size(length), written.len(), "{length}");
+            }
         }
     }
 

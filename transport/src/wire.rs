@@ -4,7 +4,13 @@
 //! [`Wire::next`] is the only await of a session's loop. It reads whatever comes, and meanwhile
 //! writes what was queued; it may be dropped at any time without losing a byte.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    future::{Future as _, poll_fn},
+    mem,
+    pin::pin,
+    task::{Poll, ready},
+};
 
 use bytes::{Bytes, BytesMut};
 use holdfast_protocol::{
@@ -21,8 +27,15 @@ use crate::{Ending, ending::error_code};
 /// How much is read from a stream at once, in bytes.
 const READ_SIZE: usize = 64 * 1024;
 
+/// How many chunks of the control stream are taken at once: as many packets as a burst has.
+const READ_CHUNKS: usize = 8;
+
 /// How many pieces are handed to quinn at once.
 const WRITE_PIECES: usize = 64;
+
+/// A piece of at most so many bytes is copied to the end of the one before it. Most frames are short,
+/// and what quinn keeps of each piece costs more than the copy.
+const COPIED: usize = 2048;
 
 /// The control stream goes out before bodies on streams of their own.
 const CONTROL_PRIORITY: i32 = 1;
@@ -47,7 +60,7 @@ pub struct Wire {
     bulk_in: BulkReader,
     bulk_out: BulkWriter,
     /// What has come of the control stream, and was not handed out.
-    heard: Option<Bytes>,
+    heard: VecDeque<Bytes>,
 }
 
 impl Wire {
@@ -85,7 +98,7 @@ impl Wire {
             control_out: Outgoing::new(send),
             bulk_in: BulkReader::new(max_bulk),
             bulk_out: BulkWriter::default(),
-            heard: None,
+            heard: VecDeque::new(),
         }
     }
 
@@ -123,8 +136,8 @@ impl Wire {
     /// # Errors
     /// The [`Ending`] of the connection, or of its control stream.
     pub async fn listen(&mut self) -> Result<(), Ending> {
-        if self.heard.is_none() {
-            self.heard = Some(read(&mut self.control_in).await?);
+        if self.heard.is_empty() {
+            read(&mut self.control_in, &mut self.heard).await?;
         }
         Ok(())
     }
@@ -134,12 +147,12 @@ impl Wire {
     /// # Errors
     /// The [`Ending`] of the connection, or of its control stream.
     pub async fn next(&mut self) -> Result<Incoming, Ending> {
-        if let Some(heard) = self.heard.take() {
-            return Ok(Incoming::Control(heard));
-        }
         loop {
+            if let Some(heard) = self.heard.pop_front() {
+                return Ok(Incoming::Control(heard));
+            }
             tokio::select! {
-                read = read(&mut self.control_in) => return read.map(Incoming::Control),
+                read = read(&mut self.control_in, &mut self.heard) => read?,
                 datagram = self.connection.read_datagram() => {
                     return Ok(Incoming::Datagram(datagram?));
                 }
@@ -180,11 +193,13 @@ impl Wire {
     }
 }
 
-/// Pieces that wait to be written to one stream.
+/// What waits to be written to one stream.
 #[derive(Debug)]
 struct Outgoing {
     stream: SendStream,
     pieces: VecDeque<Bytes>,
+    /// What comes after the pieces, and may still grow.
+    last: BytesMut,
     bytes: usize,
 }
 
@@ -193,24 +208,37 @@ impl Outgoing {
         Self {
             stream,
             pieces: VecDeque::new(),
+            last: BytesMut::new(),
             bytes: 0,
         }
     }
 
     fn push(&mut self, piece: Bytes) {
-        if !piece.is_empty() {
-            self.bytes += piece.len();
+        self.bytes += piece.len();
+        if piece.len() <= COPIED {
+            self.last.extend_from_slice(&piece);
+        } else {
+            self.end_last();
             self.pieces.push_back(piece);
         }
     }
 
+    /// Nothing is added to the last piece any more. Its memory is given up, too: most connections are
+    /// idle most of the time.
+    fn end_last(&mut self) {
+        if !self.last.is_empty() {
+            self.pieces.push_back(mem::take(&mut self.last).freeze());
+        }
+    }
+
     fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
+        self.bytes == 0
     }
 
     /// Writes some of what waits. `write_chunks` takes pieces whole or in part in place, so
     /// dropping the future between two polls loses nothing.
     async fn write(&mut self) -> Result<(), Ending> {
+        self.end_last();
         let pieces = self.pieces.make_contiguous();
         let count = pieces.len().min(WRITE_PIECES);
         let written = self
@@ -278,7 +306,7 @@ impl BulkReader {
                 }
                 Ok(None) => {
                     self.current = None;
-                    return Ok(std::mem::take(&mut self.collected).freeze());
+                    return Ok(mem::take(&mut self.collected).freeze());
                 }
                 Err(ReadError::Reset(_)) => {
                     return Err(Ok(Violation::malformed("a stream was cut off")));
@@ -350,13 +378,29 @@ impl BulkWriter {
     }
 }
 
-/// What comes next of the control stream. Cancel safe.
-async fn read(control: &mut RecvStream) -> Result<Bytes, Ending> {
-    match control.read_chunk(READ_SIZE, true).await {
-        Ok(Some(chunk)) => Ok(chunk.bytes),
-        Ok(None) => Err(Ending::Lost("the control stream was finished".to_owned())),
-        Err(error) => Err(read_ending(error)),
-    }
+/// Waits for what comes next of the control stream, and takes all that is there. Cancel safe.
+async fn read(control: &mut RecvStream, heard: &mut VecDeque<Bytes>) -> Result<(), Ending> {
+    poll_fn(|context| {
+        // Here, and not in a future that each idle connection would keep.
+        let mut chunks = [const { Bytes::new() }; READ_CHUNKS];
+        let read = {
+            let read = pin!(control.read_chunks(&mut chunks));
+            ready!(read.poll(context))
+        };
+        match read {
+            Ok(Some(count)) => {
+                heard.extend(chunks.into_iter().take(count));
+                Poll::Ready(Ok(()))
+            }
+            Ok(None) => Poll::Ready(Err(finished())),
+            Err(error) => Poll::Ready(Err(read_ending(error))),
+        }
+    })
+    .await
+}
+
+fn finished() -> Ending {
+    Ending::Lost("the control stream was finished".to_owned())
 }
 
 fn read_ending(error: ReadError) -> Ending {

@@ -16,6 +16,7 @@ use redb::Durability;
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
+    task::yield_now,
 };
 
 use crate::{
@@ -31,6 +32,10 @@ const WAITING_BYTES: usize = 4 * 1024 * 1024;
 
 /// How many jobs go into one commit.
 const BATCH: usize = 1024;
+
+/// Of the commits to a storage in memory, one in so many is made as if for a disk: it alone gives back
+/// the room of what was taken out.
+const TIDIED: u64 = 8;
 
 /// A message to be put into the outbox.
 #[derive(Debug)]
@@ -88,6 +93,7 @@ impl Committer {
             queue,
             notices,
             unsynced: false,
+            commits: 0,
             pages: Pages::new(logbook),
         };
         let work = async {
@@ -155,6 +161,7 @@ struct Worker {
     notices: mpsc::UnboundedSender<Notice>,
     /// Whether something was committed that the disk does not have yet.
     unsynced: bool,
+    commits: u64,
     pages: Pages,
 }
 
@@ -187,6 +194,11 @@ impl Pages {
 impl Worker {
     async fn run(mut self) {
         while let Some(Some(first)) = self.queue.recv().await {
+            if !self.storage.is_on_disk() {
+                // There is no disk to wait for, during which more comes: whoever is about to ask for
+                // something is let go first.
+                yield_now().await;
+            }
             let (batch, last) = self.batch(first);
             if let Err(error) = self.work(batch) {
                 tracing::error!(%error, "the storage failed");
@@ -254,12 +266,21 @@ impl Worker {
         let Some(changes) = changes else {
             return Ok(());
         };
-        self.unsynced = !urgent;
-        changes.commit(if urgent {
+        let durable = self.is_durable(urgent);
+        self.unsynced = !durable;
+        changes.commit(if durable {
             Durability::Immediate
         } else {
             Durability::None
         })
+    }
+
+    fn is_durable(&mut self, urgent: bool) -> bool {
+        self.commits += 1;
+        match self.storage.is_on_disk() {
+            true => urgent,
+            false => self.commits.is_multiple_of(TIDIED),
+        }
     }
 
     fn sync(&self) -> Result<(), StorageError> {
@@ -434,6 +455,7 @@ mod tests {
             queue,
             notices,
             unsynced: false,
+            commits: 0,
             pages: Pages::new(&Logbook::default()),
         };
         let permits = Arc::new(Semaphore::new(WAITING_BYTES));

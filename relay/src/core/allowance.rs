@@ -1,8 +1,9 @@
 //! What each sender may still send. It is kept by sender and not by session, so that nobody has more
 //! for coming back, or for coming twice.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
+use ahash::HashMap;
 use holdfast_protocol::{
     id::Sender,
     pace::{Bucket, Rate},

@@ -16,7 +16,7 @@ mod waiting;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     mem,
     sync::{
         Arc,
@@ -24,6 +24,7 @@ use std::{
     },
 };
 
+use ahash::HashMap;
 use bytes::Bytes;
 use holdfast_protocol::{
     id::Name,
@@ -181,7 +182,7 @@ impl Router {
     ) -> Self {
         let state = State {
             residents: Residents::default(),
-            homes: HashMap::new(),
+            homes: HashMap::default(),
             waiting: Waiting::default(),
             links_in: BTreeMap::new(),
             positions: Positions::of_boot(boot.number),

@@ -15,12 +15,9 @@
 //! been neither carried out nor answered: it keeps its order, and nothing of it is lost that the sender
 //! does not have. While nothing is on its way to the disk, nobody waits.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    mem,
-    sync::Arc,
-};
+use std::{collections::VecDeque, mem, sync::Arc};
 
+use ahash::HashMap;
 use parking_lot::Mutex;
 
 use crate::bell::Bell;

@@ -4,8 +4,7 @@
 //! the account retains. The sender hears once all parts are safe, and, if it asked for that, a
 //! second time when all have come to their end.
 
-use std::collections::HashMap;
-
+use ahash::HashMap;
 use holdfast_protocol::message::Outcome;
 
 use super::outlet::Asker;

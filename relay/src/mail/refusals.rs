@@ -6,8 +6,9 @@
 //! from their source, and until they are durable nothing of the source is handed over. Those of a
 //! source of which nothing was accepted since may be forgotten: the message is judged anew.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
+use ahash::HashMap;
 use holdfast_protocol::{id::Name, limits::WINDOW, message::Refusal};
 use serde::{Deserialize, Serialize};
 

@@ -7,11 +7,9 @@
 //! What comes again after a crash is another matter: the device may have it already, and then a
 //! refusal would be a lie. [`Repeats`] is the room for that.
 
-use std::{
-    collections::HashMap,
-    ops::{AddAssign, Sub, SubAssign},
-};
+use std::ops::{AddAssign, Sub, SubAssign};
 
+use ahash::HashMap;
 use holdfast_protocol::{
     id::Lane,
     limits::{BULK_DELIVERY_WINDOW, DELIVERY_WINDOW},

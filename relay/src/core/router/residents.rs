@@ -1,7 +1,8 @@
 //! The accounts that are in memory, and when each is to be looked after.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
+use ahash::HashMap;
 use holdfast_protocol::{id::Name, time::Time};
 
 use crate::mail::account::Account;

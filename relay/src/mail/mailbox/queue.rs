@@ -13,10 +13,11 @@
 //! expires next and what a newer message of its key replaces stand in indices of their own.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     ops::Bound,
 };
 
+use ahash::HashMap;
 use bytes::Bytes;
 use holdfast_protocol::{
     id::{Key, Lane, MessageId},

@@ -14,6 +14,7 @@ pub const MAX_KEY_BYTES: usize = 1024;
 pub struct Batch {
     changes: Vec<Change>,
     bytes: usize,
+    is_patient: bool,
 }
 
 /// One key and what becomes of it: a new value, or none.
@@ -56,6 +57,21 @@ impl Batch {
     /// When `key` is longer than [`MAX_KEY_BYTES`], which is a bug of the caller.
     pub fn delete(&mut self, key: impl AsRef<[u8]>) {
         self.push(key.as_ref(), None, false);
+    }
+
+    /// Whoever waits for the batch is in no hurry: it is gathered with others for some hundredths of a
+    /// second, as those that nobody waits for, unless one comes that is awaited sooner.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        Self {
+            is_patient: true,
+            ..self
+        }
+    }
+
+    /// Whether it may be gathered with others.
+    pub(crate) fn is_patient(&self) -> bool {
+        self.is_patient
     }
 
     /// Whether the batch changes nothing.

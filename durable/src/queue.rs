@@ -30,6 +30,13 @@ pub(crate) struct Entry {
     pub(crate) done: Option<Done>,
 }
 
+impl Entry {
+    /// Whether it is to be written as soon as it can be.
+    fn is_urgent(&self) -> bool {
+        self.done.is_some() && !self.batch.is_patient()
+    }
+}
+
 /// What the queue has for the committer.
 pub(crate) enum Taken {
     Group(Vec<Entry>),
@@ -56,8 +63,8 @@ pub(crate) struct Queue {
 #[derive(Default)]
 struct State {
     entries: VecDeque<Entry>,
-    /// How many of them somebody waits for.
-    awaited: usize,
+    /// How many of them somebody waits for who is in a hurry.
+    urgent: usize,
     closed: bool,
     /// With so many entries the committer is to be woken, whoever waits for them.
     enough: usize,
@@ -70,10 +77,10 @@ impl Queue {
         if state.closed {
             return Err(Closed);
         }
-        let is_awaited = entry.done.is_some();
-        state.awaited += usize::from(is_awaited);
+        let is_urgent = entry.is_urgent();
+        state.urgent += usize::from(is_urgent);
         state.entries.push_back(entry);
-        let is_due = is_awaited || state.entries.len() >= state.enough;
+        let is_due = is_urgent || state.entries.len() >= state.enough;
         drop(state);
         if is_due {
             self.changed.notify_one();
@@ -126,7 +133,7 @@ impl Queue {
 
     /// Waits until there is something that somebody waits for, or enough of what nobody does.
     fn gather(&self, state: &mut MutexGuard<'_, State>, deadline: Instant) {
-        while state.awaited == 0 && !state.closed && state.entries.len() < state.enough {
+        while state.urgent == 0 && !state.closed && state.entries.len() < state.enough {
             if !self.wait(state, Some(deadline)) {
                 return;
             }
@@ -147,11 +154,11 @@ impl State {
     fn next_group(&mut self, max_group: usize) -> Vec<Entry> {
         let count = self.group_len(max_group);
         if count == self.entries.len() {
-            self.awaited = 0;
+            self.urgent = 0;
             return mem::take(&mut self.entries).into();
         }
         let group: Vec<Entry> = self.entries.drain(..count).collect();
-        self.awaited -= group.iter().filter(|entry| entry.done.is_some()).count();
+        self.urgent -= group.iter().filter(|entry| entry.is_urgent()).count();
         group
     }
 
@@ -260,7 +267,20 @@ mod tests {
         queue.gather(&mut state, Instant::now() + Duration::MAX / 4);
         drop(state);
         assert_eq!(group(&queue).unwrap().len(), 2);
-        assert_eq!(queue.state.lock().awaited, 0);
+        assert_eq!(queue.state.lock().urgent, 0);
+    }
+
+    #[test]
+    fn what_is_awaited_patiently_is_gathered_too() {
+        let queue = Queue::default();
+        let begun = Instant::now();
+        for bytes in 0..2 {
+            let Entry { batch, .. } = entry(bytes);
+            let (batch, done) = (batch.patient(), Some(Box::new(|| {}) as Done));
+            queue.push(Entry { batch, done }).unwrap();
+        }
+        assert_eq!(group(&queue).unwrap().len(), 2);
+        assert!(begun.elapsed() >= GATHERED_FOR);
     }
 
     #[test]

@@ -57,7 +57,14 @@ impl<S: Store> MailboxStore for RowStore<S> {
     }
 
     fn commit(&self, writes: Vec<Write>, done: Done) {
-        self.0.commit(batch(writes), done);
+        // That a device has joined is waited for by nobody who sends; and each of a crowd that comes for
+        // the first time would have a sync of its own.
+        let is_patient = writes
+            .iter()
+            .all(|write| matches!(write, Write::PutDevice { .. }));
+        let batch = batch(writes);
+        let batch = if is_patient { batch.patient() } else { batch };
+        self.0.commit(batch, done);
     }
 
     fn write(&self, writes: Vec<Write>) {

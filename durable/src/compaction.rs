@@ -50,6 +50,13 @@ struct Size {
 }
 
 impl Size {
+    /// What a copy is compared with later, if so much was live when it began: what was deleted after
+    /// it was copied is in the new log, too, and may be worth another copy.
+    fn copied_from(self, live_at_begin: u64) -> Self {
+        let live = self.live.max(live_at_begin);
+        Self { live, ..self }
+    }
+
     /// Whether a copy, with what sled adds to it, fits beside the store with room to spare.
     fn has_room_in(self, space: Space) -> bool {
         space.free / 4 > self.live
@@ -73,6 +80,8 @@ impl Compaction {
 #[derive(Default)]
 pub(crate) struct Moving {
     copy: Option<Copy>,
+    /// How much was live when the copy began, in bytes.
+    live_at_begin: u64,
     at_birth: Size,
     /// Not before this, since a move has failed.
     not_before: Option<Instant>,
@@ -149,6 +158,7 @@ impl Committer {
         }
         self.moving.await_retired();
         let number = self.engine.generation().number() + 1;
+        self.moving.live_at_begin = size.live;
         match Copy::begin(self.engine.generation().store(), number, self.cache_bytes) {
             Ok(copy) => self.moving.copy = Some(copy),
             Err(error) => self.stay(None, &error),
@@ -188,8 +198,8 @@ impl Committer {
 
     fn settle_in(&mut self, old: crate::engine::Engine) {
         let before = old.log_bytes().unwrap_or(0);
-        self.moving.at_birth = self.size();
-        let Size { log, live } = self.moving.at_birth;
+        let Size { log, live } = self.size();
+        self.moving.at_birth = Size { log, live }.copied_from(self.moving.live_at_begin);
         tracing::info!(before, after = log, live, "compacted the log");
         let retire = thread::Builder::new().name("retirement".to_owned());
         match retire.spawn(move || copy::retire(old)) {
@@ -292,5 +302,15 @@ mod tests {
         assert!(!worthwhile(999, 100, born, true));
         assert!(worthwhile(1000, 100, born, true));
         assert!(worthwhile(500, 50, born, true));
+    }
+
+    #[test]
+    fn a_copy_of_which_most_was_deleted_under_way_is_copied_again() {
+        let born = Size {
+            log: 46 * MIB,
+            live: MIB,
+        };
+        assert!(worthwhile(46, 1, born.copied_from(40 * MIB), true));
+        assert!(!worthwhile(46, 1, born.copied_from(MIB), true));
     }
 }

@@ -198,9 +198,14 @@ impl Committer {
 
     fn settle_in(&mut self, old: crate::engine::Engine) {
         let before = old.log_bytes().unwrap_or(0);
-        let Size { log, live } = self.size();
-        self.moving.at_birth = Size { log, live }.copied_from(self.moving.live_at_begin);
-        tracing::info!(before, after = log, live, "compacted the log");
+        let size = self.size();
+        self.moving.at_birth = size.copied_from(self.moving.live_at_begin);
+        tracing::info!(
+            before,
+            after = size.log,
+            live = size.live,
+            "compacted the log"
+        );
         let retire = thread::Builder::new().name("retirement".to_owned());
         match retire.spawn(move || copy::retire(old)) {
             Ok(retiring) => self.moving.retiring = Some(retiring),

@@ -266,6 +266,7 @@ impl Worker {
         let Some(changes) = changes else {
             return Ok(());
         };
+        self.commits += 1;
         let durable = self.is_durable(urgent);
         self.unsynced = !durable;
         changes.commit(if durable {
@@ -275,8 +276,7 @@ impl Worker {
         })
     }
 
-    fn is_durable(&mut self, urgent: bool) -> bool {
-        self.commits += 1;
+    fn is_durable(&self, urgent: bool) -> bool {
         match self.storage.is_on_disk() {
             true => urgent,
             false => self.commits.is_multiple_of(TIDIED),

@@ -192,8 +192,8 @@ impl Credentials {
         quic_server(config)
     }
 
-    /// As [`accepting`](Self::accepting), for an endpoint whose clients may resume their sessions and send along their first
-    /// words (0-RTT). A resumed handshake does not run the verifier again: whoever accepts one has to
+    /// As [`accepting`](Self::accepting), for an endpoint whose clients may resume their sessions and
+    /// send along their first words (0-RTT). A resumed handshake does not run the verifier again: whoever accepts one has to
     /// hold the certificate of the session against its end, and against the list of revoked ones.
     ///
     /// # Errors

@@ -543,9 +543,7 @@ impl Inner {
                 weight: writes.iter().map(weight).sum(),
             };
             self.turns.writes(commit.weight);
-            let done = move || {
-                finished.push(number, commit);
-            };
+            let done = move || finished.push(number, commit);
             self.store.commit(writes, Box::new(done));
         }
         Some(*last)

@@ -12,7 +12,7 @@
 //! - [`message`], [`allocation`] and [`peer`] are what the envelopes carry: device–relay,
 //!   anyone–allocator, relay–relay;
 //! - [`heartbeat`] decides when to ping and when the other side is gone; [`pace`] how often something
-//!   may happen, and how slowly;
+//!   may happen, and how slowly; [`radio`] what a session costs a battery;
 //! - [`client`] and [`server`] are the device's and the relay's half of a session.
 
 pub mod allocation;
@@ -25,6 +25,7 @@ pub mod limits;
 pub mod message;
 pub mod pace;
 pub mod peer;
+pub mod radio;
 pub mod server;
 pub mod time;
 pub mod version;

@@ -17,7 +17,7 @@ use tokio::{
     task::{JoinError, JoinHandle},
 };
 
-use crate::{core::end::Tide, metrics::Metrics, store::MailboxStore};
+use crate::{clock::Clock, core::end::Tide, metrics::Metrics, store::MailboxStore};
 
 /// What is told.
 #[derive(Clone)]
@@ -26,6 +26,8 @@ pub(crate) struct Office {
     pub(crate) relay: Name,
     /// Which run of it this is.
     pub(crate) boot: u64,
+    /// Until when devices have spent time here.
+    pub(crate) clock: Clock,
     /// Counters.
     pub(crate) metrics: Arc<Metrics>,
     /// The store's own figures.
@@ -94,7 +96,10 @@ async fn health(State(office): State<Office>) -> impl IntoResponse {
 
 async fn metrics(State(office): State<Office>) -> impl IntoResponse {
     let (gate, credentials) = (office.gate.figures(), office.credentials.figures());
-    let text = office.metrics.render(&*office.store, gate, credentials);
+    let now = office.clock.time();
+    let text = office
+        .metrics
+        .render(now, &*office.store, gate, credentials);
     (
         [(
             CONTENT_TYPE,

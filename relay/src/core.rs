@@ -10,10 +10,12 @@
 //! - `session`: the relay's side of a session; `manners`: what it asks of the device; `allowance`: what
 //!   it may still send; `throttle` and `reading`: what is done about one that does not keep to it;
 //!   `turns`: fairness between all of them; `doze`: what waits for a device to wake;
+//! - `battery`: what waking it costs;
 //! - `comeback`: how long a crowd of devices needs to come back, or to go elsewhere;
 //! - `tenancy`: what the allocator is told and asked.
 
 pub(crate) mod allowance;
+pub(crate) mod battery;
 pub(crate) mod comeback;
 mod doze;
 pub(crate) mod end;

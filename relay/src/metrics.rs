@@ -1,11 +1,14 @@
 //! What the operator sees: counters and gauges in the Prometheus text format, one registry a relay.
 
+mod process;
+mod radio;
+
 use std::{
     sync::{Arc, atomic::AtomicU64},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use holdfast_protocol::message::Refusal;
+use holdfast_protocol::{message::Refusal, time::Time};
 use holdfast_transport::{Ending, gate::GateFigures, live::Figures};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -14,6 +17,7 @@ use prometheus_client::{
 };
 
 use crate::{
+    core::battery::Batteries,
     mail::desk::Tally,
     store::{MailboxStore, StoreStats},
 };
@@ -36,6 +40,8 @@ pub(crate) struct Metrics {
     pub(crate) yielded: Counter,
     /// Datagrams that were not looked at because there were too many.
     pub(crate) datagrams_dropped: Counter,
+    /// What the sessions cost their devices.
+    pub(crate) batteries: Batteries,
     online: Gauge,
     forwarded: Counter,
     stored: Counter,
@@ -122,6 +128,7 @@ impl Metrics {
     /// Everything, in the Prometheus text format.
     pub(crate) fn render(
         self: &Arc<Self>,
+        now: Time,
         store: &dyn MailboxStore,
         gate: GateFigures,
         credentials: Figures,
@@ -131,7 +138,7 @@ impl Metrics {
         self.take_figures(credentials);
         let mut text = String::new();
         // Writing to a string cannot fail.
-        let _ = encode(&mut text, &self.registry());
+        let _ = encode(&mut text, &self.registry(now));
         text
     }
 
@@ -162,10 +169,18 @@ impl Metrics {
         self.revocation_list_ends.set(unix(figures.list_ends));
     }
 
-    fn registry(&self) -> Registry {
-        let mut all = Registry::with_prefix("holdfast_relay");
-        self.register_credentials(&mut all);
-        self.register_limits(&mut all);
+    fn registry(&self, now: Time) -> Registry {
+        let mut all = Registry::default();
+        process::register(&mut all);
+        let own = all.sub_registry_with_prefix("holdfast_relay");
+        self.register(own);
+        self.register_credentials(own);
+        self.register_limits(own);
+        radio::register(own, &self.batteries.used(now));
+        all
+    }
+
+    fn register(&self, all: &mut Registry) {
         all.register("sessions", "Open sessions", self.sessions.clone());
         all.register(
             "links",
@@ -241,7 +256,6 @@ impl Metrics {
         all.register("compactions", help, compactions);
         let fill = self.disk_fill.clone();
         all.register("disk_fill", "How full the disk is, from 0 to 1", fill);
-        all
     }
 
     fn register_limits(&self, all: &mut Registry) {

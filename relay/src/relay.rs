@@ -350,6 +350,7 @@ impl Parts {
         Office {
             relay: self.name.clone(),
             boot: self.boot,
+            clock: self.clock,
             metrics: self.metrics.clone(),
             store: Arc::new(self.store.clone()),
             gate: self.gate.clone(),

@@ -66,12 +66,12 @@ mod storage;
 
 pub use client::{Client, SendOptions};
 pub use config::{Config, Retry};
-pub use core::{RadioUse, RadioUses};
 pub use error::{Closed, ConnectError, Detached, SendError, Unsent};
 pub use holdfast_protocol::{
     heartbeat::PingSchedule,
     id::{Device, InvalidId, Lane, MessageId, Name, Recipient, Sender},
     message::{Priority, Refusal},
+    radio::{RadioUse, RadioUses},
 };
 pub use holdfast_transport::credentials::{CredentialError, CredentialFiles};
 pub use receipt::{Outcome, Sent};

@@ -2,14 +2,17 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use holdfast_protocol::{heartbeat::Observation, id::Name, limits::DEFAULT_BULK_BODY, time::Time};
+use holdfast_protocol::{
+    heartbeat::Observation,
+    id::Name,
+    limits::DEFAULT_BULK_BODY,
+    radio::{RadioAccount, RadioUses},
+    time::Time,
+};
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
-use crate::{
-    core::{Radio, RadioUses},
-    error::{Closed, Detached},
-};
+use crate::error::{Closed, Detached};
 
 /// Where a client stands with its relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +108,7 @@ struct Facts {
     max_body: usize,
     address: Option<SocketAddr>,
     round_trip: Option<Duration>,
-    radio: Radio,
+    radio: RadioAccount,
 }
 
 impl Board {
@@ -117,7 +120,7 @@ impl Board {
                 max_body: DEFAULT_BULK_BODY,
                 address: None,
                 round_trip: None,
-                radio: Radio::new(Time::ZERO),
+                radio: RadioAccount::new(Time::ZERO),
             }),
         }
     }
@@ -126,7 +129,7 @@ impl Board {
         self.origin
     }
 
-    pub(crate) fn set_radio(&self, radio: Radio) {
+    pub(crate) fn set_radio(&self, radio: RadioAccount) {
         self.facts.lock().radio = radio;
     }
 

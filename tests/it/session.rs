@@ -7,7 +7,7 @@ use holdfast_tests::{
     guide::Guide,
     link::Link,
     net::{Net, attached, eventually, quick_pings, within},
-    scrape::{get, metric},
+    scrape::{get, metric, process_metric},
 };
 
 use crate::support::{next, numbered, receive, receive_texts, send, text};
@@ -261,6 +261,12 @@ async fn health_and_metrics_say_how_the_relay_is() {
     assert_eq!(metric(admin, "stored_total").await, 1.0);
     assert!(metric(admin, "mailbox_bytes").await >= 5.0);
     assert!(metric(admin, "flush_seconds_total").await > 0.0);
+    #[cfg(target_os = "linux")]
+    {
+        assert!(process_metric(admin, "process_cpu_seconds_total").await > 0.0);
+        let resident = process_metric(admin, "process_resident_memory_bytes").await;
+        assert!(resident > 1024.0 * 1024.0, "{resident}");
+    }
     send(&pc, "bob/phone", "not allowed").await.unwrap_err();
     // The answer may be out a moment before it is counted.
     eventually("the count", async || {

@@ -31,11 +31,16 @@ pub async fn get(admin: SocketAddr, path: &str) -> (u16, String) {
     (code, body.to_owned())
 }
 
-/// The value of a metric, written as in the exposition, labels included, without the prefix.
+/// The value of a relay's own metric, written as in the exposition, labels included, without the prefix.
 pub async fn metric(admin: SocketAddr, name: &str) -> f64 {
+    process_metric(admin, &format!("holdfast_relay_{name}")).await
+}
+
+/// The value of a metric that every process may have.
+pub async fn process_metric(admin: SocketAddr, name: &str) -> f64 {
     let (code, text) = get(admin, "/metrics").await;
     assert_eq!(code, 200);
-    let line = format!("holdfast_relay_{name} ");
+    let line = format!("{name} ");
     let value = text.lines().find_map(|found| found.strip_prefix(&line));
     value.map_or(0.0, |value| value.trim().parse().expect("a number"))
 }

@@ -33,6 +33,15 @@ pub(crate) enum Outgoing {
 }
 
 impl Outgoing {
+    /// How many bytes of payload go to the other side.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Control(bytes) | Self::Datagram(bytes) => bytes.len(),
+            Self::Bulk(frame) => frame.len(),
+            Self::Close(_) => 0,
+        }
+    }
+
     /// How many bytes of it may wait on a stream.
     pub(super) fn queued(&self) -> usize {
         match self {

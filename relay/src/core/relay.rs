@@ -20,6 +20,7 @@ use holdfast_protocol::{
     heartbeat::Deadline,
     id::{Identity, Name, Sender},
     message::RelayAddress,
+    radio::RadioUses,
     server::ServerConfig,
     time::Time,
 };
@@ -364,6 +365,12 @@ impl Relay {
     /// How many bytes of bodies are held in memory while attached devices are awaited.
     pub fn held_bytes(&self) -> u64 {
         self.router.held()
+    }
+
+    /// What all sessions of devices have used of their radios in this run, as far as the relay can tell;
+    /// the times are those of all devices together.
+    pub fn radio_use(&self, now: Time) -> RadioUses {
+        self.metrics.batteries.used(now)
     }
 
     fn connect(&mut self, end: Box<dyn End + Send>, sender: Option<Sender>) -> Conn {

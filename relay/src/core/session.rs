@@ -14,6 +14,7 @@ use holdfast_protocol::{
 };
 
 use super::{
+    battery::Battery,
     comeback::Comeback,
     doze::Doze,
     end::{End, Exodus, Outgoing, Tide},
@@ -61,6 +62,8 @@ pub(crate) struct Session {
     epoch: u64,
     attachment: Option<Attachment>,
     doze: Doze,
+    /// Of a device that has said hello.
+    battery: Option<Battery>,
     outgoing: VecDeque<Outgoing>,
     throttle: Throttle<Sent>,
     seat: Seat,
@@ -111,20 +114,37 @@ impl Session {
             epoch: 0,
             attachment: None,
             doze: Doze::default(),
+            battery: None,
             outgoing: VecDeque::new(),
         }
     }
 
     /// Does what the protocol's half asks for, until it asks for nothing more.
     fn perform(&mut self, now: Moment) {
+        let mut bytes = 0;
         while let Some(action) = self.server.poll() {
-            match action {
-                Action::Control(bytes) => self.outgoing.push_back(Outgoing::Control(bytes)),
-                Action::Bulk(frame) => self.outgoing.push_back(Outgoing::Bulk(frame)),
-                Action::Datagram(bytes) => self.outgoing.push_back(Outgoing::Datagram(bytes)),
-                Action::Event(event) => self.handle(now, event),
-                Action::Close(why) => self.outgoing.push_back(Outgoing::Close(why)),
-            }
+            let outgoing = match action {
+                Action::Control(bytes) => Outgoing::Control(bytes),
+                Action::Bulk(frame) => Outgoing::Bulk(frame),
+                Action::Datagram(bytes) => Outgoing::Datagram(bytes),
+                Action::Close(why) => Outgoing::Close(why),
+                Action::Event(event) => {
+                    self.handle(now, event);
+                    continue;
+                }
+            };
+            bytes += outgoing.bytes();
+            self.outgoing.push_back(outgoing);
+        }
+        if let Some(battery) = self.battery.as_mut().filter(|_| bytes > 0) {
+            battery.say(bytes, now.time, &self.metrics.batteries);
+        }
+    }
+
+    /// Counts what the device has said, once it is known what it says of its app.
+    fn charge(&mut self, now: Moment, bytes: usize) {
+        if let Some(battery) = &mut self.battery {
+            battery.hear(bytes, now.time, &self.metrics.batteries);
         }
     }
 
@@ -140,7 +160,7 @@ impl Session {
             }
             Event::Ack(ack) => self.handle_ack(now, ack),
             Event::Seen { background } => {
-                self.awake(background);
+                self.awake(now, background);
                 Ok(())
             }
             Event::Allow(allow) => self.handle_allow(now, allow),
@@ -210,6 +230,8 @@ impl Session {
                 outbox: hello.outbox,
             };
             self.attachment = Some(attachment.clone());
+            let all = &self.metrics.batteries;
+            self.battery = Some(Battery::new(hello.background, now.time, all));
             self.router.request(now, Request::Attach(attachment))?;
         }
         let devices = usize::try_from(self.metrics.sessions.get()).unwrap_or(0);
@@ -262,8 +284,11 @@ impl Session {
     }
 
     /// The device's radio is awake.
-    fn awake(&mut self, background: bool) {
+    fn awake(&mut self, now: Moment, background: bool) {
         self.doze.set_background(background);
+        if let Some(battery) = &mut self.battery {
+            battery.set_background(background, now.time, &self.metrics.batteries);
+        }
         for outbound in self.doze.wake() {
             self.send(outbound);
         }
@@ -339,21 +364,28 @@ impl End for Session {
     }
 
     fn control(&mut self, now: Moment, bytes: Bytes) {
+        let heard = bytes.len();
         self.server.handle_control(now.time, bytes);
         self.perform(now);
+        self.charge(now, heard);
     }
 
     fn bulk(&mut self, now: Moment, bytes: Bytes) {
+        let heard = bytes.len();
         self.server.handle_bulk(bytes);
         self.perform(now);
+        self.charge(now, heard);
     }
 
     fn datagram(&mut self, now: Moment, bytes: Bytes, observed: SocketAddr) {
-        if !self.datagrams.take(now.time) {
-            return self.drop_datagram(now);
+        let heard = bytes.len();
+        if self.datagrams.take(now.time) {
+            self.server.handle_datagram(now.time, bytes, observed);
+            self.perform(now);
+        } else {
+            self.drop_datagram(now);
         }
-        self.server.handle_datagram(now.time, bytes, observed);
-        self.perform(now);
+        self.charge(now, heard);
     }
 
     fn hand_over(&mut self, now: Moment) {
@@ -419,6 +451,9 @@ impl End for Session {
             && let Err(error) = self.router.detach(now, &attachment)
         {
             tracing::error!(%error, "the device could not be taken off the list");
+        }
+        if let Some(battery) = self.battery.take() {
+            battery.leave(now.time, &self.metrics.batteries);
         }
         self.router.forget(&self.outlet);
     }

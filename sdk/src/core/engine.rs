@@ -19,6 +19,7 @@ use holdfast_protocol::{
     close::CloseCode,
     id::Name,
     message::{GoAway, RelayAddress, Welcome},
+    radio::RadioAccount,
     time::Time,
 };
 use holdfast_transport::Ending;
@@ -32,7 +33,6 @@ use super::{
     inbox::Mark,
     itinerary::{Itinerary, Stop},
     logbook::Logbook,
-    radio::Radio,
     rival::Rival,
     search::{Errand, Search, Superseded},
     session::Session,
@@ -149,7 +149,7 @@ pub struct Engine {
     ghosts: Ghosts,
     desk: Desk,
     surroundings: Surroundings,
-    radio: Radio,
+    radio: RadioAccount,
     /// The last one that was measured.
     round_trip: Option<Duration>,
     /// When the sockets were last exchanged.
@@ -168,7 +168,7 @@ impl Engine {
         let itinerary = Itinerary::new(config.allocators, relays);
         let mut engine = Self {
             surroundings: Surroundings::new(config.session.pings, networks),
-            radio: Radio::new(now),
+            radio: RadioAccount::new(now),
             ghosts: Ghosts::default(),
             round_trip: None,
             moved: None,
@@ -187,7 +187,9 @@ impl Engine {
     /// Takes what happened. `now` never goes back.
     pub fn handle(&mut self, now: Time, input: Input) {
         let before = self.outputs.len();
-        self.radio.hear(&input, now);
+        if let Some(bytes) = input.air_bytes() {
+            self.radio.receive(bytes, now);
+        }
         match input {
             Input::Connected => self.connected(now),
             Input::DialFailed(failure) => self.dial_failed(now, failure),
@@ -231,12 +233,14 @@ impl Engine {
     /// Counts what was said last, behind so many outputs that nobody has fetched yet.
     fn count_said(&mut self, before: usize, now: Time) {
         for output in self.outputs.iter().skip(before) {
-            self.radio.say(output, now);
+            if let Some(bytes) = output.air_bytes() {
+                self.radio.send(bytes, now);
+            }
         }
     }
 
     /// What the radio was used for so far.
-    pub fn radio(&self) -> &Radio {
+    pub fn radio(&self) -> &RadioAccount {
         &self.radio
     }
 

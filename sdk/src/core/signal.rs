@@ -105,6 +105,18 @@ pub enum Input {
     Timeout,
 }
 
+impl Input {
+    /// How many bytes of payload came over the air with it, as far as that is known; `None` for what
+    /// comes from the device itself.
+    pub(super) fn air_bytes(&self) -> Option<usize> {
+        match self {
+            Self::Control(bytes) | Self::Bulk(bytes) | Self::Datagram(bytes) => Some(bytes.len()),
+            Self::Connected | Self::Allocated(_) => Some(0),
+            _ => None,
+        }
+    }
+}
+
 /// What is to be done, in this order.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Output {
@@ -192,6 +204,20 @@ pub enum Output {
     Stopped(State),
 }
 
+impl Output {
+    /// How many bytes of payload go over the air with it, as far as that is known; `None` for what
+    /// stays on the device.
+    pub(super) fn air_bytes(&self) -> Option<usize> {
+        match self {
+            Self::Control(bytes) | Self::Datagram(bytes) => Some(bytes.len()),
+            Self::Bulk(frame) => Some(frame.len()),
+            Self::Dial { hello, .. } => Some(hello.len()),
+            Self::Ask(_) | Self::Close(_) => Some(0),
+            _ => None,
+        }
+    }
+}
+
 /// What outputs are collected in.
 pub(crate) type Outputs = VecDeque<Output>;
 
@@ -236,5 +262,21 @@ impl Job {
             | Self::Learn(_)
             | Self::Load(_) => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_on_the_device_goes_over_no_air() {
+        assert_eq!(Input::Timeout.air_bytes(), None);
+        assert_eq!(Output::Rebind.air_bytes(), None);
+        let ask = Output::Ask("192.0.2.9:9".parse().unwrap());
+        assert_eq!(ask.air_bytes(), Some(0), "it wakes the radio");
+        let ping = Bytes::from_static(&[0; 20]);
+        assert_eq!(Output::Datagram(ping.clone()).air_bytes(), Some(20));
+        assert_eq!(Input::Datagram(ping).air_bytes(), Some(20));
     }
 }

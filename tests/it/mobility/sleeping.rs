@@ -6,8 +6,9 @@ use holdfast_protocol::{
     message::{Deliver, Ping, Pong},
 };
 use holdfast_tests::{
-    net::{Net, within},
+    net::{Net, eventually, within},
     raw::Raw,
+    scrape::metric,
 };
 
 use crate::support::numbered;
@@ -38,19 +39,28 @@ async fn stored(client: &Client, texts: &[String], priority: Priority) {
     }
 }
 
-fn ping(raw: &Raw, seq: u32, background: bool) {
-    raw.datagram(frame::encode(&Ping {
+/// How many bytes it was.
+fn ping(raw: &Raw, seq: u32, background: bool) -> usize {
+    let ping = frame::encode(&Ping {
         seq,
         next_within_ms: 60_000,
         echo_after_ms: 0,
         background,
-    }));
+    });
+    raw.datagram(ping.clone());
+    ping.len()
 }
 
-/// The relay knows where the app is when this returns. Nothing may wait for it.
-async fn pinged(raw: &mut Raw, seq: u32, background: bool) {
-    ping(raw, seq, background);
-    while raw.frame().await.header::<Pong>().unwrap().seq != seq {}
+/// The relay knows where the app is when this returns. Nothing may wait for it. How many bytes the ping
+/// and its answer were.
+async fn pinged(raw: &mut Raw, seq: u32, background: bool) -> (usize, usize) {
+    let ping = ping(raw, seq, background);
+    loop {
+        let pong: Pong = raw.frame().await.header().unwrap();
+        if pong.seq == seq {
+            return (ping, frame::encode(&pong).len());
+        }
+    }
 }
 
 /// The next messages, whatever pongs come between them.
@@ -96,5 +106,40 @@ async fn in_the_background_what_is_not_urgent_waits_for_what_is() {
     stored(&pc, &at_once, Priority::Low).await;
     assert_eq!(delivered(&mut phone, 3).await, at_once);
     pc.close().await;
+    net.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_devices_radios_are_used_for_is_in_the_metrics() {
+    let net = Net::start(1).await;
+    let admin = net.admin_address("r1");
+    let bytes = async |state: &str, direction: &str| {
+        let labels = format!("{{state=\"{state}\",direction=\"{direction}\"}}");
+        metric(admin, &format!("device_radio_bytes_total{labels}")).await as usize
+    };
+    let of = async |figure: &str, state: &str| {
+        metric(admin, &format!("{figure}_total{{state=\"{state}\"}}")).await
+    };
+    assert_eq!(of("device_seconds", "foreground").await, 0.0);
+    let mut phone = Raw::dial(&net.pki.sender("alice/phone"), net.relay_address("r1"))
+        .await
+        .unwrap();
+    phone.greet().await;
+    assert_eq!(of("device_radio_wakes", "foreground").await, 1.0);
+    assert!(bytes("foreground", "up").await > 0 && bytes("foreground", "down").await > 0);
+    assert!(of("device_seconds", "foreground").await > 0.0);
+    let (ping, pong) = pinged(&mut phone, 1, true).await;
+    let spent = of("device_seconds", "foreground").await;
+    assert_eq!(bytes("background", "up").await, ping);
+    assert_eq!(bytes("background", "down").await, pong);
+    assert!(of("device_seconds", "background").await > 0.0);
+    drop(phone);
+    eventually("the phone to be gone", async || {
+        metric(admin, "sessions").await == 0.0
+    })
+    .await;
+    let gone = of("device_seconds", "background").await;
+    assert_eq!(of("device_seconds", "background").await, gone);
+    assert_eq!(of("device_seconds", "foreground").await, spent);
     net.stop().await;
 }

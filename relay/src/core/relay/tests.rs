@@ -7,6 +7,7 @@ use holdfast_protocol::{
 
 use super::*;
 
+mod battery;
 mod fairness;
 mod leaving;
 mod lone;

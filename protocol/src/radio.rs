@@ -1,34 +1,47 @@
-//! What the client costs a battery: how often it wakes the radio, and for how many bytes.
+//! What a session costs the battery of a device: how often it wakes the radio, and for how many bytes.
 //!
-//! What is counted is what the client says and hears on top of QUIC: frames and datagrams, without the
+//! What is counted is what both sides say on top of QUIC: frames and datagrams, without the
 //! overhead of QUIC, UDP and IP, without acknowledgements, repetitions and handshakes. The latter
 //! cost bytes, but hardly ever a wake of their own: they go out while the radio is still awake.
 
 use std::time::Duration;
 
-use holdfast_protocol::time::Time;
+use crate::time::Time;
 
-use super::signal::{Input, Output};
+/// One radio: asleep, or awake until nothing has gone for a while.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Radio {
+    /// When the last byte went.
+    last: Option<Time>,
+}
 
-/// How long a radio stays awake after the last byte: in LTE networks 11.6 s were measured (Huang et
-/// al., "A Close Examination of Performance and Power Characteristics of 4G LTE Networks", MobiSys
-/// 2012), and in most others less.
-const TAIL: Duration = Duration::from_secs(10);
+impl Radio {
+    /// How long a radio stays awake after the last byte: in LTE networks 11.6 s were measured (Huang
+    /// et al., "A Close Examination of Performance and Power Characteristics of 4G LTE Networks",
+    /// MobiSys 2012), and in most others less.
+    pub const TAIL: Duration = Duration::from_secs(10);
 
-/// What the client has used of the radio while the app was in one state.
+    /// Something goes, in either direction. Whether that wakes the radio.
+    pub fn wakes(&mut self, now: Time) -> bool {
+        let last = self.last.replace(now);
+        last.is_none_or(|last| now.since(last) >= Self::TAIL)
+    }
+}
+
+/// What was used of the radio while the app was in one state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RadioUse {
     /// How long the app was in that state.
     pub time: Duration,
     /// How often something was sent or received after 10 s of silence, or for the first time.
     pub wakes: u64,
-    /// What was sent, in bytes: the payload of QUIC, without its overhead.
+    /// What the device sent, in bytes: the payload of QUIC, without its overhead.
     pub bytes_sent: u64,
-    /// What was received, in bytes: the payload of QUIC, without its overhead.
+    /// What it received, in bytes: the payload of QUIC, without its overhead.
     pub bytes_received: u64,
 }
 
-/// What the client has used of the radio since it was made.
+/// What was used of the radio, by the states of the app.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RadioUses {
     /// While the app was in the foreground.
@@ -37,25 +50,24 @@ pub struct RadioUses {
     pub background: RadioUse,
 }
 
-/// Keeps the account.
+/// A device's account of its radio.
 #[derive(Clone, Copy, Debug)]
-pub struct Radio {
+pub struct RadioAccount {
     uses: RadioUses,
+    radio: Radio,
     background: bool,
     /// When the app came into this state.
     since: Time,
-    /// When the last byte went.
-    last: Option<Time>,
 }
 
-impl Radio {
-    /// A radio that sleeps; the app is in the foreground.
+impl RadioAccount {
+    /// Of a radio that sleeps; the app is in the foreground.
     pub fn new(now: Time) -> Self {
         Self {
             uses: RadioUses::default(),
+            radio: Radio::default(),
             background: false,
             since: now,
-            last: None,
         }
     }
 
@@ -67,40 +79,27 @@ impl Radio {
     }
 
     /// The app went to the background, or came to the foreground.
-    pub(crate) fn set_background(&mut self, background: bool, now: Time) {
+    pub fn set_background(&mut self, background: bool, now: Time) {
         self.uses = self.used(now);
         self.since = now;
         self.background = background;
     }
 
-    /// Counts what has come.
-    pub(crate) fn hear(&mut self, input: &Input, now: Time) {
-        let bytes = match input {
-            Input::Control(bytes) | Input::Bulk(bytes) | Input::Datagram(bytes) => bytes.len(),
-            Input::Connected | Input::Allocated(_) => 0,
-            _ => return,
-        };
-        self.wake(now);
-        self.current().bytes_received += bytes as u64;
-    }
-
-    /// Counts what is to be sent.
-    pub(crate) fn say(&mut self, output: &Output, now: Time) {
-        let bytes = match output {
-            Output::Control(bytes) | Output::Datagram(bytes) => bytes.len(),
-            Output::Bulk(frame) => frame.len(),
-            Output::Dial { hello, .. } => hello.len(),
-            Output::Ask(_) | Output::Close(_) => 0,
-            _ => return,
-        };
+    /// So many bytes go out.
+    pub fn send(&mut self, bytes: usize, now: Time) {
         self.wake(now);
         self.current().bytes_sent += bytes as u64;
     }
 
+    /// So many bytes have come.
+    pub fn receive(&mut self, bytes: usize, now: Time) {
+        self.wake(now);
+        self.current().bytes_received += bytes as u64;
+    }
+
     fn wake(&mut self, now: Time) {
-        let slept = self.last.is_none_or(|last| now.since(last) >= TAIL);
-        self.current().wakes += u64::from(slept);
-        self.last = Some(now);
+        let wakes = self.radio.wakes(now);
+        self.current().wakes += u64::from(wakes);
     }
 
     fn current(&mut self) -> &mut RadioUse {
@@ -119,17 +118,17 @@ mod tests {
         Time::at(Duration::from_secs(seconds))
     }
 
-    fn ping(radio: &mut Radio, seconds: u64) {
-        radio.say(&Output::Datagram(vec![0; 20].into()), at(seconds));
+    fn ping(radio: &mut RadioAccount, seconds: u64) {
+        radio.send(20, at(seconds));
     }
 
-    fn pong(radio: &mut Radio, seconds: u64) {
-        radio.hear(&Input::Datagram(vec![0; 30].into()), at(seconds));
+    fn pong(radio: &mut RadioAccount, seconds: u64) {
+        radio.receive(30, at(seconds));
     }
 
     #[test]
     fn a_ping_and_its_answer_are_one_wake() {
-        let mut radio = Radio::new(at(0));
+        let mut radio = RadioAccount::new(at(0));
         for seconds in [0, 25, 50] {
             ping(&mut radio, seconds);
             pong(&mut radio, seconds + 1);
@@ -152,7 +151,7 @@ mod tests {
 
     #[test]
     fn the_radio_falls_asleep_ten_seconds_after_the_last_byte_of_either_side() {
-        let mut radio = Radio::new(at(0));
+        let mut radio = RadioAccount::new(at(0));
         ping(&mut radio, 0);
         pong(&mut radio, 9);
         ping(&mut radio, 18);
@@ -163,7 +162,7 @@ mod tests {
 
     #[test]
     fn each_state_of_the_app_has_an_account_of_its_own() {
-        let mut radio = Radio::new(at(0));
+        let mut radio = RadioAccount::new(at(0));
         ping(&mut radio, 0);
         radio.set_background(true, at(40));
         ping(&mut radio, 40);
@@ -173,15 +172,5 @@ mod tests {
         assert_eq!(used.foreground.time, Duration::from_secs(70));
         assert_eq!(used.background.time, Duration::from_secs(160));
         assert_eq!((used.foreground.wakes, used.background.wakes), (1, 2));
-    }
-
-    #[test]
-    fn what_stays_on_the_device_wakes_nothing() {
-        let mut radio = Radio::new(at(0));
-        radio.hear(&Input::Timeout, at(1));
-        radio.say(&Output::Rebind, at(2));
-        assert_eq!(radio.used(at(3)).foreground.wakes, 0);
-        radio.say(&Output::Ask("192.0.2.9:9".parse().unwrap()), at(4));
-        assert_eq!(radio.used(at(5)).foreground.wakes, 1);
     }
 }

@@ -348,7 +348,8 @@ impl Current {
         let verifier = ClientVerifier::of(&credentials)?;
         let server = match tickets {
             Some(folder) => {
-                credentials.resuming_server(accepts, verifier, ticket_folder(folder, files)?)?
+                let tickets = ticket_folder(folder, files)?.until(lists.ends());
+                credentials.resuming_server(accepts, verifier, Arc::new(tickets))?
             }
             None => credentials.accepting(accepts, verifier)?,
         };
@@ -361,18 +362,14 @@ impl Current {
     }
 }
 
-fn ticket_folder(
-    folder: &Path,
-    files: &CredentialFiles,
-) -> Result<Arc<TicketFolder>, CredentialError> {
+fn ticket_folder(folder: &Path, files: &CredentialFiles) -> Result<TicketFolder, CredentialError> {
     let authority = fs::read(&files.authority);
     let opened = authority.and_then(|authority| TicketFolder::open(folder, &authority));
-    let opened = opened.map_err(|error| CredentialError::Unreadable {
+    opened.map_err(|error| CredentialError::Unreadable {
         path: folder.to_owned(),
         what: "folder for tickets",
         why: error.to_string(),
-    })?;
-    Ok(Arc::new(opened))
+    })
 }
 
 /// What the operator is told about what will end.

@@ -11,6 +11,9 @@
 //! between processes, too. A ticket is worth a handshake and no more, so nothing is synced: what a power
 //! cut takes is missed by nobody, and what it leaves half written is known by its seal.
 //!
+//! Once a list of revoked certificates has ended no ticket is taken, so that every client shakes hands in
+//! full, and the verifier tells it what it tells everybody.
+//!
 //! The tables hold the secrets of the sessions: folder and files are their owner's alone.
 
 use std::{
@@ -55,6 +58,8 @@ pub struct TicketFolder {
     folder: PathBuf,
     /// Told apart by it: a session is not resumed past the authority that it was verified with.
     authority: Vec<u8>,
+    /// Past this, in seconds since 1970, no session is resumed.
+    until: u64,
     tables: Vec<Mutex<File>>,
 }
 
@@ -72,8 +77,17 @@ impl TicketFolder {
         Ok(Self {
             folder: folder.to_owned(),
             authority: authority.to_owned(),
+            until: u64::MAX,
             tables: tables?.into_iter().map(Mutex::new).collect(),
         })
+    }
+
+    /// Resumes no session past this moment, at which the list of revoked certificates ends: a resumption
+    /// runs no verifier, which is to say then whom it still takes.
+    #[must_use]
+    pub(crate) fn until(mut self, list_ends: Option<SystemTime>) -> Self {
+        self.until = list_ends.map_or(u64::MAX, since_1970);
+        self
     }
 
     fn name(&self, key: &[u8]) -> Name {
@@ -104,6 +118,9 @@ impl TicketFolder {
     }
 
     fn claim(&self, key: &[u8], now: u64) -> io::Result<Option<Vec<u8>>> {
+        if now >= self.until {
+            return Ok(None);
+        }
         let name = self.name(key);
         let ticket = self.in_row(&name, |row| row.take(&name))?;
         // A clock that went back makes a ticket younger than new; that is no reason to refuse it.
@@ -318,7 +335,11 @@ fn lock(table: &File) -> io::Result<()> {
 }
 
 fn seconds() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_1970(SystemTime::now())
+}
+
+fn since_1970(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH);
     since.unwrap_or_default().as_secs()
 }
 
@@ -401,6 +422,20 @@ mod tests {
             let value = tickets.claim(&[key], now).unwrap();
             assert_eq!(value, is_good.then(|| vec![7]), "after {now}");
         }
+    }
+
+    #[test]
+    fn from_the_end_of_the_list_on_nothing_is_taken_until_there_is_a_newer_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |seconds| Some(UNIX_EPOCH + Duration::from_secs(seconds));
+        let tickets = folder(dir.path()).until(at(NOW + 60));
+        for key in [1, 2] {
+            tickets.write(&[key], &[7], NOW).unwrap();
+        }
+        assert_eq!(tickets.claim(&[1], NOW + 59).unwrap(), Some(vec![7]));
+        assert_eq!(tickets.claim(&[2], NOW + 60).unwrap(), None);
+        let renewed = folder(dir.path()).until(at(NOW + 3600));
+        assert_eq!(renewed.claim(&[2], NOW + 61).unwrap(), Some(vec![7]));
     }
 
     #[test]

@@ -173,6 +173,13 @@ impl Comer {
         let (connection, resumes) = self.dial().await?;
         within("an answer", chat(connection, resumes)).await
     }
+
+    /// Dials, and is not served; whether there was a session to resume, and why it ended.
+    async fn is_turned_away(&self) -> (bool, Ending) {
+        let (connection, resumes) = self.dial().await.unwrap();
+        let why = within("an end", connection.closed()).await;
+        (resumes.is_some(), why.into())
+    }
 }
 
 /// The welcome may come before the handshake is complete; the answer to a ping that leaves afterwards
@@ -255,5 +262,31 @@ async fn a_session_is_not_resumed_past_the_end_of_its_certificate() {
         Ending::Closed { code, .. } => assert_eq!(code, CloseCode::Expired),
         other => panic!("{other}"),
     }
+    net.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn past_the_end_of_the_list_who_resumes_is_told_what_a_stranger_is_told() {
+    let net = Net::start(1).await;
+    let relay = net.relay_address("r1");
+    let comer = Comer::new(&net.pki.sender("alice/phone"), relay);
+    assert!(!comer.visit().await.unwrap());
+    net.pki.sign_list(SHORT_LIFE);
+    let mut pace = tokio::time::interval(Duration::from_millis(100));
+    let served = async {
+        while let Ok(resumed) = comer.visit().await {
+            assert!(resumed, "each visit brings the tickets for the next");
+            pace.tick().await;
+        }
+    };
+    within("the end of the list", served).await;
+    let (resumes, ending) = comer.is_turned_away().await;
+    assert!(resumes, "of two tickets one is left");
+    assert!(matches!(ending, Ending::Handshake { .. }), "{ending}");
+    let stranger = Comer::new(&net.pki.sender("alice/pc"), relay);
+    assert_eq!(stranger.is_turned_away().await, (false, ending));
+    net.pki.sign_list(time::Duration::days(1));
+    eventually("a newer list", async || comer.visit().await.is_ok()).await;
+    assert!(comer.visit().await.unwrap(), "and sessions to resume");
     net.stop().await;
 }

@@ -1,6 +1,6 @@
 //! The load: clients that send all the time, and clients that come to fetch.
 
-use std::{future::poll_fn, path::PathBuf, sync::Arc, task::Poll, time::Duration};
+use std::{future::poll_fn, panic, path::PathBuf, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use holdfast::{Client, Config, Outcome, State, Unsent};
@@ -52,12 +52,21 @@ impl Feeder {
     /// Waits until it has sent the last of each kind to everybody and has every answer, as it does
     /// once the budget is closed. Whether it came to that in time.
     pub async fn finish(self, patience: Duration) -> bool {
-        let Self { client, task } = self;
-        let abort = task.abort_handle();
-        let finished = timeout(patience, task).await;
-        abort.abort();
+        let Self { client, mut task } = self;
+        let finished = match timeout(patience, &mut task).await {
+            Ok(ended) => ended.is_ok(),
+            Err(_) => {
+                stop(task).await;
+                false
+            }
+        };
         client.close().await;
-        finished.is_ok_and(|ended| ended.is_ok())
+        finished
+    }
+
+    /// Stops, whatever it was at.
+    pub async fn leave(self) {
+        stop(self.task).await;
     }
 }
 
@@ -161,6 +170,24 @@ impl Reader {
         reading.task.await.expect("it reads");
         reading.client.close().await;
     }
+
+    /// Stops, if it is there, whatever it was at.
+    pub async fn leave(self) {
+        if let Some(reading) = self.reading {
+            stop(reading.task).await;
+        }
+    }
+}
+
+/// Ends a task, and comes back when it is gone. Told to end, it still finishes what it is at, with a client
+/// that it takes for running; so nobody may end that before.
+async fn stop(task: JoinHandle<()>) {
+    task.abort();
+    if let Err(ended) = task.await
+        && ended.is_panic()
+    {
+        panic::resume_unwind(ended.into_panic());
+    }
 }
 
 fn look_again(client: &Client, relay: &str) {
@@ -206,4 +233,38 @@ pub fn some<'a, T>(rng: &mut impl Rng, of: &'a mut [T], count: usize) -> Vec<&'a
     let all = of.iter_mut().enumerate();
     let some = all.filter(|(at, _)| chosen.contains(at));
     some.map(|(_, one)| one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        sync::{
+            atomic::{AtomicBool, Ordering},
+            mpsc,
+        },
+    };
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_is_stopped_finishes_what_it_is_at_and_is_gone_then() {
+        let ((begin, begun), (let_end, ends)) = (oneshot::channel(), mpsc::channel());
+        let is_done = Arc::new(AtomicBool::new(false));
+        let done = is_done.clone();
+        let task = tokio::spawn(async move {
+            begin.send(()).unwrap();
+            ends.recv().unwrap();
+            done.store(true, Ordering::Release);
+        });
+        begun.await.unwrap();
+        let mut stopping = pin!(stop(task));
+        let first = poll_fn(|cx| Poll::Ready(stopping.as_mut().poll(cx))).await;
+        assert!(first.is_pending(), "it is still at it");
+        let_end.send(()).unwrap();
+        stopping.await;
+        assert!(is_done.load(Ordering::Acquire));
+    }
 }

@@ -110,6 +110,8 @@ pub async fn main() -> ExitCode {
     });
     let listening = spawn_blocking(move || listen(&budget));
     listening.await.expect("it listens");
+    // Before the client, which would end under their hands.
+    tasks.shutdown().await;
     ExitCode::SUCCESS
 }
 

@@ -200,7 +200,12 @@ impl Scene {
     /// Closes the book as it is.
     pub async fn abandon(self) -> Verdict {
         let verdict = self.ledger.verdict();
-        drop((self.feeders, self.readers));
+        for feeder in self.feeders {
+            feeder.leave().await;
+        }
+        for reader in self.readers {
+            reader.leave().await;
+        }
         self.net.stop().await;
         verdict
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::census::Census;
-use crate::compaction::{Compaction, Moving};
+use crate::compaction::{COPY_ROOM, Compaction, Moving};
 use crate::engine::{self, Engine};
 use crate::error::CloseError;
 use crate::fault;
@@ -40,6 +40,14 @@ pub struct Stats {
     pub generation: u64,
     /// How often the live rows were copied into a new one since the store was opened.
     pub compactions: u64,
+}
+
+impl Stats {
+    /// How much of the disk has to be free for the store to give back what its log has outgrown, in bytes.
+    #[must_use]
+    pub fn copy_room(&self) -> u64 {
+        self.live_bytes.saturating_mul(COPY_ROOM)
+    }
 }
 
 /// What the thread owns.

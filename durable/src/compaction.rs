@@ -18,6 +18,10 @@ use crate::watermark::{Promise, Watermark};
 /// After a move that failed, how long the next one waits.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 
+/// A move begins only where the disk has more free than so many times what is live: the copy and what
+/// sled adds to it, with room to spare.
+pub(crate) const COPY_ROOM: u64 = 4;
+
 /// When the rows that are live are copied out of a log that has grown too large for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compaction {
@@ -59,7 +63,7 @@ impl Size {
 
     /// Whether a copy, with what sled adds to it, fits beside the store with room to spare.
     fn has_room_in(self, space: Space) -> bool {
-        space.free / 4 > self.live
+        space.free / COPY_ROOM > self.live
     }
 }
 
@@ -222,6 +226,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::committer::Stats;
     use crate::generation::Generation;
     use crate::{Batch, Db, Options};
 
@@ -295,6 +300,11 @@ mod tests {
         let room = |free| size.has_room_in(Space { used: 0, free });
         assert!(!room(400));
         assert!(room(404));
+        let stats = Stats {
+            live_bytes: size.live,
+            ..Stats::default()
+        };
+        assert_eq!(stats.copy_room(), 400, "is told to whoever fills the disk");
     }
 
     #[test]

@@ -35,11 +35,17 @@ impl Space {
     /// a quota, counts for neither, as in `df`.
     #[must_use]
     pub fn fill(&self) -> f64 {
-        let all = self.used.saturating_add(self.free);
+        let all = self.all();
         if all == 0 {
             return 1.0;
         }
         self.used as f64 / all as f64
+    }
+
+    /// What is written and what may be, together.
+    #[must_use]
+    pub fn all(&self) -> u64 {
+        self.used.saturating_add(self.free)
     }
 }
 

@@ -126,8 +126,12 @@ pub struct Limits {
     pub forget_device_after: Duration,
     /// How many bytes may be held in memory while attached devices are awaited.
     pub max_held_bytes: u64,
-    /// From which fill of the disk on new mail is refused, from 0 to 1.
+    /// From which fill of the disk on new mail is refused, from 0 to 1, unless as much is free as
+    /// [`disk_reserve`](Self::disk_reserve) says.
     pub max_disk_fill: f64,
+    /// How many bytes suffice to be free on any disk, beside those that the store needs to move into a new
+    /// log.
+    pub disk_reserve: u64,
     /// Added to one and a half times its announced interval before a silent device is dropped.
     #[serde(with = "humantime_serde")]
     pub ping_grace: Duration,
@@ -154,6 +158,7 @@ impl Default for Limits {
             forget_device_after: rules.forget_device_after,
             max_held_bytes: rules.max_held_bytes,
             max_disk_fill: 0.85,
+            disk_reserve: 4 * 1024 * 1024 * 1024,
             ping_grace: Deadline::DEFAULT_GRACE,
             drain: Duration::from_secs(10),
         }

@@ -8,64 +8,96 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use holdfast_durable::Space;
 
-use crate::{core::router::Router, metrics::Metrics};
+use crate::{core::router::Router, metrics::Metrics, store::MailboxStore};
 
 /// How often the disk is looked at.
 const EVERY: Duration = Duration::from_secs(5);
-/// Mail is taken again when so much of the disk has become free below the limit.
-const MARGIN: f64 = 0.02;
 
-/// Whether new mail is refused, and from which fill of the disk on.
-#[derive(Debug)]
-struct Fill {
-    max: f64,
+/// How much has to be free of a disk: a share of it, or, where the disk is so large that this would be
+/// much more than anybody needs, what the store needs for its copy, and an amount for what is written
+/// beside that.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reserve {
+    /// The share that may be filled, from 0 to 1.
+    pub(crate) max_fill: f64,
+    /// The amount, in bytes.
+    pub(crate) bytes: u64,
+}
+
+impl Reserve {
+    /// In bytes.
+    fn of(&self, space: Space, copy_room: u64) -> u64 {
+        let share = (1.0 - self.max_fill) * space.all() as f64;
+        (share as u64).min(self.bytes.saturating_add(copy_room))
+    }
+}
+
+/// Mail that was refused is taken again when so much more has become free.
+fn margin(space: Space, kept_free: u64) -> u64 {
+    // A share that leaves next to nothing can be left again, too.
+    (kept_free / 8).min(space.all().saturating_sub(kept_free) / 2)
+}
+
+/// Whether new mail is refused.
+#[derive(Debug, Default)]
+struct Watch {
     refusing: bool,
 }
 
-impl Fill {
-    /// Takes note of a fill, from 0 to 1. Tells whether mail is refused now, if that has changed.
-    fn note(&mut self, fill: f64) -> Option<bool> {
-        let limit = match self.refusing {
-            true => self.max - MARGIN.min(self.max / 2.0),
-            false => self.max,
+impl Watch {
+    /// Takes note of how the disk is, and how much of it has to be free. Tells whether mail is refused
+    /// now, if that has changed.
+    fn note(&mut self, space: Space, kept_free: u64) -> Option<bool> {
+        let needed = match self.refusing {
+            true => kept_free.saturating_add(margin(space, kept_free)),
+            false => kept_free,
         };
-        let refuse = fill > limit;
+        let refuse = space.free < needed;
         let changed = refuse != self.refusing;
         self.refusing = refuse;
         changed.then_some(refuse)
     }
 }
 
-/// Has the router refuse mail while the disk that holds `data` is filled above `max`, until it is
-/// dropped.
-pub(crate) async fn watch(router: Router, metrics: Arc<Metrics>, data: PathBuf, max: f64) {
-    let mut fill = Fill {
-        max,
-        refusing: false,
-    };
+/// The disk, and what is kept on it.
+pub(crate) struct Disk {
+    /// Where.
+    pub(crate) data: PathBuf,
+    /// What.
+    pub(crate) store: Arc<dyn MailboxStore>,
+}
+
+/// Has the router refuse mail while less is free than the reserve asks for, until it is dropped.
+pub(crate) async fn watch(router: Router, metrics: Arc<Metrics>, disk: Disk, reserve: Reserve) {
+    let mut watch = Watch::default();
     let mut timer = tokio::time::interval(EVERY);
     loop {
         timer.tick().await;
-        let now = match Space::of(&data) {
-            Ok(space) => space.fill(),
+        let space = match Space::of(&disk.data) {
+            Ok(space) => space,
             Err(error) => {
-                tracing::warn!(%error, data = %data.display(), "cannot tell how full the disk is");
+                let data = disk.data.display();
+                tracing::warn!(%error, %data, "cannot tell how full the disk is");
                 continue;
             }
         };
-        metrics.disk_fill.set(now);
-        let Some(refuse) = fill.note(now) else {
-            continue;
-        };
-        router.refuse_mail(refuse);
-        match refuse {
-            true => tracing::error!(fill = now, max, "the disk is full: new mail is refused"),
-            false => tracing::info!(
-                fill = now,
-                max,
-                "the disk has room: new mail is taken again"
-            ),
+        let kept_free = reserve.of(space, disk.store.stats().copy_room);
+        if let Some(refuse) = watch.note(space, kept_free) {
+            router.refuse_mail(refuse);
+            say(space.free, kept_free, refuse);
         }
+        metrics.disk(space, kept_free);
+    }
+}
+
+fn say(free: u64, kept_free: u64, refuse: bool) {
+    match refuse {
+        true => tracing::error!(free, kept_free, "the disk is full: new mail is refused"),
+        false => tracing::info!(
+            free,
+            kept_free,
+            "the disk has room: new mail is taken again"
+        ),
     }
 }
 
@@ -73,26 +105,74 @@ pub(crate) async fn watch(router: Router, metrics: Arc<Metrics>, data: PathBuf, 
 mod tests {
     use super::*;
 
-    #[test]
-    fn mail_is_refused_above_the_limit_and_taken_again_well_below_it() {
-        let mut fill = Fill {
-            max: 0.85,
-            refusing: false,
-        };
-        let heard = [0.5, 0.85, 0.86, 0.9, 0.84, 0.82, 0.84].map(|now| fill.note(now));
-        let (refuse, take) = (Some(true), Some(false));
-        assert_eq!(heard, [None, None, refuse, None, None, take, None]);
+    const GIB: u64 = 1024 * 1024 * 1024;
+
+    fn space(all: u64, free: u64) -> Space {
+        Space {
+            used: all - free,
+            free,
+        }
+    }
+
+    fn usual() -> Reserve {
+        Reserve {
+            max_fill: 0.85,
+            bytes: 4 * GIB,
+        }
+    }
+
+    /// What is told as the free part of a disk of 100 bytes changes.
+    fn heard<const N: usize>(max_fill: f64, free: [u64; N]) -> [Option<bool>; N] {
+        let (mut watch, reserve) = (
+            Watch::default(),
+            Reserve {
+                max_fill,
+                ..usual()
+            },
+        );
+        free.map(|free| {
+            let space = space(100_000, free);
+            watch.note(space, reserve.of(space, 0))
+        })
     }
 
     #[test]
-    fn a_limit_near_zero_can_be_left_again() {
-        let mut fill = Fill {
-            max: 0.01,
-            refusing: false,
-        };
+    fn mail_is_refused_below_the_reserve_and_taken_again_well_above_it() {
+        let free = [50_000, 15_001, 14_000, 10_000, 16_000, 18_000, 16_000];
+        let (refuse, take) = (Some(true), Some(false));
         assert_eq!(
-            [0.5, 0.0].map(|now| fill.note(now)),
-            [Some(true), Some(false)]
+            heard(0.85, free),
+            [None, None, refuse, None, None, take, None]
         );
+    }
+
+    #[test]
+    fn a_share_near_zero_can_be_left_again_and_one_is_no_limit() {
+        assert_eq!(heard(0.01, [50_000, 100_000]), [Some(true), Some(false)]);
+        assert_eq!(heard(1.0, [50_000, 0]), [None, None]);
+    }
+
+    #[test]
+    fn a_small_disk_keeps_a_share_free_and_a_large_one_what_the_store_needs() {
+        let reserve = usual();
+        let kept = |all, copy_room| reserve.of(space(all, 0), copy_room);
+        assert_eq!(kept(20 * GIB, 0), 3 * GIB);
+        assert_eq!(kept(1000 * GIB, 0), 4 * GIB);
+        assert_eq!(kept(1000 * GIB, 40 * GIB), 44 * GIB);
+        let share = kept(1000 * GIB, 500 * GIB);
+        assert!((149 * GIB..=150 * GIB).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn a_large_disk_that_is_nearly_full_takes_mail_while_there_is_room_for_it() {
+        let (mut watch, reserve) = (Watch::default(), usual());
+        let mut note = |free| {
+            let space = space(4000 * GIB, free);
+            watch.note(space, reserve.of(space, 8 * GIB))
+        };
+        assert_eq!(note(40 * GIB), None, "99 % full");
+        assert_eq!(note(11 * GIB), Some(true), "no room for a copy");
+        assert_eq!(note(13 * GIB), None);
+        assert_eq!(note(14 * GIB), Some(false));
     }
 }

@@ -8,6 +8,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use holdfast_durable::Space;
 use holdfast_protocol::{message::Refusal, time::Time};
 use holdfast_transport::{Ending, gate::GateFigures, live::Figures};
 use prometheus_client::{
@@ -58,8 +59,9 @@ pub(crate) struct Metrics {
     flush_seconds: Counter<f64, AtomicU64>,
     disk_bytes: Gauge,
     compactions: Counter,
-    /// How full the disk is, from 0 to 1.
-    pub(crate) disk_fill: Gauge<f64, AtomicU64>,
+    disk_fill: Gauge<f64, AtomicU64>,
+    disk_free: Gauge,
+    disk_kept_free: Gauge,
     handshakes: Gauge,
     handshakes_admitted: Counter,
     handshakes_delayed: Counter,
@@ -108,6 +110,13 @@ impl Metrics {
             reason: refusal.label().to_owned(),
         };
         self.refused.get_or_create(&reason).inc();
+    }
+
+    /// How the disk is, and how much of it has to be free.
+    pub(crate) fn disk(&self, space: Space, kept_free: u64) {
+        self.disk_fill.set(space.fill());
+        self.disk_free.set(space.free.cast_signed());
+        self.disk_kept_free.set(kept_free.cast_signed());
     }
 
     /// A connection did not become a session.
@@ -254,8 +263,23 @@ impl Metrics {
         let compactions = self.compactions.clone();
         let help = "How often what is live moved into a new log";
         all.register("compactions", help, compactions);
+        self.register_disk(all);
+    }
+
+    fn register_disk(&self, all: &mut Registry) {
         let fill = self.disk_fill.clone();
         all.register("disk_fill", "How full the disk is, from 0 to 1", fill);
+        let gauges = [
+            ("disk_free", "How much of the disk is free", &self.disk_free),
+            (
+                "disk_kept_free",
+                "How much has to be free, or new mail is refused",
+                &self.disk_kept_free,
+            ),
+        ];
+        for (name, help, gauge) in gauges {
+            all.register_with_unit(name, help, Unit::Bytes, gauge.clone());
+        }
     }
 
     fn register_limits(&self, all: &mut Registry) {

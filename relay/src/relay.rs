@@ -41,7 +41,7 @@ use crate::{
         router::Router,
         tenancy::Tenancy,
     },
-    fill,
+    fill::{self, Disk, Reserve},
     lease::Keeper,
     metrics::Metrics,
     peers::Dialler,
@@ -311,8 +311,14 @@ impl Parts {
         background.spawn(fill::watch(
             router.clone(),
             self.metrics.clone(),
-            config.data.clone(),
-            config.limits.max_disk_fill,
+            Disk {
+                data: config.data.clone(),
+                store: Arc::new(self.store.clone()),
+            },
+            Reserve {
+                max_fill: config.limits.max_disk_fill,
+                bytes: config.limits.disk_reserve,
+            },
         ));
         background.spawn(rounds::run(router, self.clock));
         background.spawn(keeper.run());

@@ -72,6 +72,8 @@ pub(crate) struct StoreStats {
     pub(crate) disk_bytes: u64,
     /// How often the live rows moved into a new log.
     pub(crate) compactions: u64,
+    /// How much of the disk has to be free for the next of these, in bytes.
+    pub(crate) copy_room: u64,
 }
 
 /// Why the store cannot be used.

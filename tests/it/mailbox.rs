@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use holdfast::{Outcome, Refusal, SendOptions, Unsent};
 use holdfast_relay::Limits;
-use holdfast_tests::net::{Net, test_limits};
+use holdfast_tests::{
+    net::{Net, eventually, test_limits},
+    scrape::metric,
+};
 
 use crate::support::{receive, receive_texts, send, send_with};
 
@@ -196,4 +199,30 @@ async fn what_is_past_its_time_leaves_a_gap_that_the_device_is_told_of() {
     phone.close().await;
     pc.close().await;
     net.stop().await;
+}
+
+/// What becomes of a message, on a disk that is fuller than it may be, if so many bytes suffice to be free.
+async fn on_a_full_disk(disk_reserve: u64) -> Result<Outcome, Unsent> {
+    let net = Net::start_as(1, |config| {
+        config.limits.max_disk_fill = f64::MIN_POSITIVE;
+        config.limits.disk_reserve = disk_reserve;
+    })
+    .await;
+    let admin = net.admin_address("r1");
+    eventually("a look at the disk", async || {
+        metric(admin, "disk_free_bytes").await > 0.0
+    })
+    .await;
+    let pc = net.client("alice/pc").await;
+    let outcome = send(&pc, "alice/phone", "any room?").await;
+    pc.close().await;
+    net.stop().await;
+    outcome
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_takes_mail_only_while_there_is_room_enough() {
+    assert_eq!(on_a_full_disk(0).await, Ok(Outcome::Stored));
+    let refused = refused(Refusal::DiskFull);
+    assert_eq!(on_a_full_disk(u64::MAX).await, refused);
 }

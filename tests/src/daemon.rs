@@ -293,7 +293,7 @@ fn limits(limits: &Limits) -> String {
     };
     format!(
         "[limits]\nping_grace = \"{}ms\"\ndrain = \"{}ms\"\nmax_messages = {}\nmax_bytes = {}\n{}{}\
-         max_disk_fill = {:?}\n",
+         max_disk_fill = {:?}\ndisk_reserve = {}\n",
         limits.ping_grace.as_millis(),
         limits.drain.as_millis(),
         limits.max_messages,
@@ -301,6 +301,7 @@ fn limits(limits: &Limits) -> String {
         pair("messages", limits.max_pair_messages.map(|most| most as u64)),
         pair("bytes", limits.max_pair_bytes),
         limits.max_disk_fill,
+        limits.disk_reserve,
     )
 }
 

@@ -78,6 +78,7 @@ impl<S: Store> MailboxStore for RowStore<S> {
             flush_seconds: stats.flush_time.as_secs_f64(),
             disk_bytes: stats.disk_bytes,
             compactions: stats.compactions,
+            copy_room: stats.copy_room(),
         }
     }
 }

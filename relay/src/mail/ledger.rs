@@ -10,6 +10,11 @@
 //! What became of a message is known exactly for those that wait, and for all that this run has
 //! accepted: one that waits no more was delivered, unless it is noted here that it was not.
 //!
+//! Of an earlier run, a message with a time to live or a key may have come to another end, and its
+//! sender knows that. One without either was delivered, unless it has waited for as long as mail may
+//! wait at all. Of a source such messages go in the order of their numbers, so that one more number
+//! on the disk tells how far they have gone.
+//!
 //! A number is forgotten when nothing has come from its source for [`SOURCE_MEMORY`]. A client
 //! gives up a message after [`MAX_RETRY_AGE`](holdfast_protocol::limits::MAX_RETRY_AGE), which is a month
 //! less; and a device that was shown one that comes even later knows it by its own mark, which it keeps
@@ -21,7 +26,6 @@ use holdfast_protocol::{
     limits::{SOURCE_MEMORY, WINDOW},
     message::Outcome,
 };
-use serde::{Deserialize, Serialize};
 
 use super::{
     desk::{Day, days},
@@ -29,12 +33,14 @@ use super::{
 };
 
 /// How far a source has come in a mailbox.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mark {
     /// The highest number that was accepted.
     pub(crate) seq: u64,
     /// When it was.
     pub(crate) day: Day,
+    /// The highest number that has waited for as long as mail may; 0: none has.
+    pub(crate) lapsed: u64,
 }
 
 impl Mark {
@@ -104,8 +110,21 @@ impl Track {
             return None;
         }
         self.noted = seq;
-        let day = self.mark.day;
-        Some(Mark { seq, day })
+        Some(self.row())
+    }
+
+    /// The row to write when a message has waited for as long as mail may.
+    fn lapse(&mut self, seq: u64) -> Mark {
+        self.mark.lapsed = self.mark.lapsed.max(seq);
+        self.noted = self.noted.max(seq);
+        self.row()
+    }
+
+    fn row(&self) -> Mark {
+        Mark {
+            seq: self.noted,
+            ..self.mark
+        }
     }
 
     fn trace(&self, seq: u64) -> Trace {
@@ -113,7 +132,10 @@ impl Track {
             return Trace::Waiting(*position);
         }
         let is_noted = seq > self.restored && seq + WINDOW > self.mark.seq;
-        let unnoted = is_noted.then_some(Outcome::Delivered);
+        let unnoted = match is_noted {
+            true => Some(Outcome::Delivered),
+            false => (seq <= self.mark.lapsed).then_some(Outcome::Expired),
+        };
         Trace::Ended(self.ended.get(&seq).copied().or(unnoted))
     }
 }
@@ -138,6 +160,7 @@ impl Marks {
     pub(crate) fn restore(&mut self, source: Source, mark: Mark) {
         let track = self.0.entry(source).or_default();
         track.mark.advance(mark.seq, mark.day);
+        track.mark.lapsed = mark.lapsed;
         (track.restored, track.noted) = (track.mark.seq, mark.seq);
     }
 
@@ -181,6 +204,12 @@ impl Marks {
         self.0.get_mut(source)?.note(seq)
     }
 
+    /// The source's message of this number leaves the disk, as it has waited for as long as mail may: the
+    /// mark to write down.
+    pub(crate) fn lapse(&mut self, source: &Source, seq: u64) -> Option<Mark> {
+        Some(self.0.get_mut(source)?.lapse(seq))
+    }
+
     /// Forgets sources of which nothing can come again and nothing waits, and tells which.
     pub(crate) fn forget_outdated(&mut self, today: Day) -> Vec<Source> {
         let outdated = |track: &Track| track.mark.is_outdated(today) && !track.waits();
@@ -220,6 +249,14 @@ mod tests {
         }
     }
 
+    fn mark(seq: u64, day: Day) -> Mark {
+        Mark {
+            seq,
+            day,
+            lapsed: 0,
+        }
+    }
+
     #[test]
     fn each_source_has_a_mark_of_its_own() {
         let mut marks = Marks::default();
@@ -228,7 +265,7 @@ mod tests {
         assert!(marks.trace(&source(1), 5).is_some());
         assert!(marks.trace(&source(1), 6).is_none());
         assert!(marks.trace(&source(2), 1).is_none());
-        assert_eq!(marks.get(&source(1)), Mark { seq: 5, day: 7 });
+        assert_eq!(marks.get(&source(1)), mark(5, 7));
         assert_eq!(marks.get(&source(2)), Mark::default());
     }
 
@@ -249,7 +286,7 @@ mod tests {
     #[test]
     fn the_end_of_a_message_of_an_earlier_run_is_not_known_unless_it_ends_in_this_one() {
         let mut marks = Marks::default();
-        marks.restore(source(1), Mark { seq: 9, day: 1 });
+        marks.restore(source(1), mark(9, 1));
         let trace = |marks: &Marks, seq| marks.trace(&source(1), seq).unwrap();
         assert_eq!(trace(&marks, 7), Trace::Ended(None));
         for seq in 8..=9 {
@@ -261,15 +298,33 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_has_waited_for_as_long_as_mail_may_is_not_taken_for_delivered_in_a_later_run() {
+        let mut marks = Marks::default();
+        (1..=4).for_each(|seq| marks.advance(source(1), seq, 10 * seq, 1));
+        let row = marks.lapse(&source(1), 2).unwrap();
+        let lapsed = Mark {
+            lapsed: 2,
+            ..mark(2, 1)
+        };
+        assert_eq!(row, lapsed);
+        let mut marks = Marks::default();
+        marks.restore(source(1), row);
+        marks.restore_waiting(source(1), 4, 40, 1);
+        let trace = |marks: &Marks, seq| marks.trace(&source(1), seq).unwrap();
+        let expired = Trace::Ended(Some(Outcome::Expired));
+        assert_eq!([1, 2].map(|seq| trace(&marks, seq)), [expired; 2]);
+        assert_eq!(trace(&marks, 3), Trace::Ended(None));
+        let row = marks.note(&source(1), 4);
+        let noted = Mark { seq: 4, ..lapsed };
+        assert_eq!(row, Some(noted), "it is remembered with what comes later");
+    }
+
     /// Its sender may have asked to hear its end, and asks again in its next session.
     #[test]
     fn what_waits_is_known_however_far_its_source_has_come() {
         let mut marks = Marks::default();
-        let mark = Mark {
-            seq: 10 * WINDOW,
-            day: 1,
-        };
-        marks.restore(source(1), mark);
+        marks.restore(source(1), mark(10 * WINDOW, 1));
         marks.restore_waiting(source(1), 3, 30, 1);
         assert_eq!(marks.trace(&source(1), 3), Some(Trace::Waiting(30)));
         marks.ended(&source(1), 3, Outcome::Expired);

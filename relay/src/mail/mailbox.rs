@@ -450,6 +450,13 @@ impl Mailbox {
         }
     }
 
+    /// Writes down that a message has gone of which its sender did not say how long it may wait.
+    fn note_lapse(&mut self, source: Source, seq: u64, desk: &mut Desk<'_>) {
+        if let Some(mark) = self.marks.lapse(&source, seq) {
+            self.put_mark(source, Some(mark), desk);
+        }
+    }
+
     fn put_mark(&self, source: Source, mark: Option<Mark>, desk: &mut Desk<'_>) {
         desk.writes.push(Write::PutMark {
             account: self.owner.account.clone(),
@@ -523,7 +530,11 @@ impl Mailbox {
         if !entry.is_held() {
             let place = self.place(entry.slot());
             desk.writes.push(Write::DeleteMessage(place));
-            self.note_mark(source, seq, desk);
+            if outcome == Outcome::Expired && entry.header.may_wait_longest(desk.rules.max_ttl) {
+                self.note_lapse(source, seq, desk);
+            } else {
+                self.note_mark(source, seq, desk);
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! A message as a relay holds it, and where its rows stand.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use holdfast_protocol::{
     id::{Device, Key, Lane, MessageId, Name, Recipient, Sender},
@@ -46,6 +48,12 @@ impl Header {
     /// Whether its time to live has ended.
     pub(crate) fn has_expired(&self, mail_ms: u64) -> bool {
         self.expires_ms().is_some_and(|expires| mail_ms >= expires)
+    }
+
+    /// Whether it may wait for as long as any mail may: its sender has set no other end to that.
+    pub(crate) fn may_wait_longest(&self, max_ttl: Duration) -> bool {
+        let most = max_ttl.as_secs();
+        self.options.ttl_s.is_none_or(|ttl| u64::from(ttl) >= most)
     }
 
     /// What a device is told with the body.

@@ -100,7 +100,19 @@ fn refusals() -> Refusals {
 }
 
 fn mark(seq: u64) -> Mark {
-    Mark { seq, day: 20_000 }
+    Mark {
+        seq,
+        day: 20_000,
+        lapsed: 0,
+    }
+}
+
+/// Of a source whose mail has waited for too long.
+fn lapsed() -> Mark {
+    Mark {
+        lapsed: 255,
+        ..mark(300)
+    }
 }
 
 fn record() -> DeviceRecord {
@@ -129,7 +141,7 @@ fn everything() -> Vec<Write> {
         device: phone(),
         record: Some(record()),
     });
-    for (device, mark) in [(Some(name("phone")), mark(300)), (None, mark(256))] {
+    for (device, mark) in [(Some(name("phone")), lapsed()), (None, mark(256))] {
         writes.push(Write::PutMark {
             account: name("alice"),
             device,
@@ -169,7 +181,7 @@ fn check_everything<S: MailboxStore>(store: &S) {
             devices: vec![(name("phone"), record())],
             marks: vec![
                 (None, source(), mark(256)),
-                (Some(name("phone")), source(), mark(300)),
+                (Some(name("phone")), source(), lapsed()),
             ],
             messages,
             retained: vec![(key(), 256, header(Lane::Message, 256), 11)],

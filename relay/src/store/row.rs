@@ -3,8 +3,9 @@
 //! ```text
 //! account ␀ 'd' device                                → DeviceRecord
 //! account ␀ 'm' device ␀ lane(1) position(8, BE)      → Header ‖ body
-//! account ␀ 'h' device? ␀ source                      → Mark: how far it has come, unless mail that waits
-//!                                                       tells; no device: in what is retained
+//! account ␀ 'h' device? ␀ source                      → (seq, day, lapsed?) of its Mark: how far it has
+//!                                                       come, unless mail that waits tells; no device: in
+//!                                                       what is retained
 //! account ␀ 'r' key                                   → (position, lane, Header) ‖ body
 //! account ␀ 'a' sender                                → (empty)
 //! account ␀ 'x' source                                → Refusals
@@ -22,7 +23,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::StoreError;
 use crate::mail::{
     account::{Rows, StoredRow},
-    desk::Write,
+    desk::{Day, Write},
+    ledger::Mark,
     message::{Header, Place},
 };
 
@@ -89,7 +91,7 @@ pub(super) fn of(write: Write) -> Row {
             let parts = [device.as_bytes(), b"\0", &encode(&source)];
             Row {
                 key: key(&account, MARK, &parts),
-                value: mark.as_ref().map(encode),
+                value: mark.as_ref().map(encode_mark),
             }
         }
         Write::PutRefusals {
@@ -208,11 +210,8 @@ pub(super) fn collect(rows: &mut Rows, key: &[u8], value: &Bytes) -> Result<(), 
         MARK => {
             let (device, source) = split_at_zero(rest)?;
             let device = (!device.is_empty()).then(|| name(device)).transpose()?;
-            rows.marks.push((
-                device,
-                decode("a source", source)?,
-                decode("a mark", value)?,
-            ));
+            rows.marks
+                .push((device, decode("a source", source)?, decode_mark(value)?));
         }
         RETAINED => {
             let ((position, lane, header), body) =
@@ -275,6 +274,23 @@ fn key(account: &Name, kind: u8, parts: &[&[u8]]) -> Vec<u8> {
 /// A value in postcard. Encoding plain data into growing memory cannot fail.
 pub(super) fn encode<T: Serialize>(value: &T) -> Bytes {
     postcard::to_allocvec(value).unwrap_or_default().into()
+}
+
+/// What no source has but one whose mail has waited for too long is left out.
+fn encode_mark(mark: &Mark) -> Bytes {
+    match mark.lapsed {
+        0 => encode(&(mark.seq, mark.day)),
+        lapsed => encode(&(mark.seq, mark.day, lapsed)),
+    }
+}
+
+fn decode_mark(value: &Bytes) -> Result<Mark, StoreError> {
+    let ((seq, day), rest) = split::<(u64, Day)>("a mark", value)?;
+    let lapsed = match rest.is_empty() {
+        true => 0,
+        false => decode("a mark", &rest)?,
+    };
+    Ok(Mark { seq, day, lapsed })
 }
 
 fn with_body<T: Serialize>(header: &T, body: &Bytes) -> Bytes {

@@ -247,6 +247,6 @@ fn a_source_takes_so_many_bytes() {
         source,
     };
     assert_eq!(row_bytes(write), 37, "on disk, key and value");
-    assert_eq!(Marks::BYTES_OF_SOURCE, 144, "in memory, when nothing waits");
+    assert_eq!(Marks::BYTES_OF_SOURCE, 152, "in memory, when nothing waits");
     assert_eq!(Lane::ALL.len(), 2, "and each sender has two lanes");
 }

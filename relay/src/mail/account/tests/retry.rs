@@ -67,6 +67,27 @@ fn one_that_was_delivered_is_answered_at_once() {
     assert_eq!(home.send(note(2)), [Delivered], "in another run, too");
 }
 
+/// Its sender set no time to live, so nothing but the relay knows that it can have expired.
+#[test]
+fn one_that_waited_for_too_long_was_not_delivered_in_another_run_either() {
+    let mut home = Home::with(|rules| rules.max_ttl = Duration::from_secs(10));
+    submit(&mut home, &note(1).notify());
+    submit(&mut home, &note(2).notify());
+    home.commit();
+    home.pass(Duration::from_secs(10));
+    let phone = home.attach("phone");
+    home.submit(note(3).notify().into(), &Outlet::new());
+    home.detach(&phone);
+    home.commit();
+    home.crash(0);
+    let phone = home.attach("phone");
+    home.drain(&phone);
+    home.commit();
+    home.crash(0);
+    let answers = [1, 2, 3].map(|seq| home.send(note(seq).notify()));
+    assert_eq!(answers, [[Expired], [Expired], [Delivered]]);
+}
+
 #[test]
 fn one_that_was_refused_stays_refused() {
     let mut home = Home::with(|rules| rules.mailbox.messages = 1);

@@ -12,8 +12,7 @@ use std::{
 };
 
 use holdfast::{Client, Config, CredentialFiles, State, States};
-use holdfast_tests::net::Net;
-use rustix::process::setpriority_process;
+use holdfast_tests::{courtesy, net::Net};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout, Command},
@@ -26,9 +25,6 @@ use crate::crowd::{credentials, gather};
 
 /// The name under which this program is such a process.
 const NAME: &str = "throng";
-
-/// The lowest priority there is.
-const LOWEST: i32 = 19;
 
 /// How long a device waits for whom it dials. All of them share what the relay leaves of a processor, and
 /// are slower than on any network: who gives up a dial that is answered costs both sides one more.
@@ -135,7 +131,7 @@ pub(crate) fn play() -> Option<ExitCode> {
     if Path::new(&words.next()?).file_name()? != NAME {
         return None;
     }
-    setpriority_process(None, LOWEST).expect("anyone may yield");
+    courtesy::give_way();
     let arguments: Vec<String> = words.collect();
     let [allocator, authority, folder, devices] = &arguments[..] else {
         return Some(ExitCode::FAILURE);

@@ -122,6 +122,7 @@ impl Fleet {
             tickets: Some(layout.tickets()),
             allocators: vec![allocator],
             capacity: 1,
+            threads: None,
             credentials: layout.credentials(&Identity::relay(name)?),
             limits,
             sessions: Default::default(),

@@ -3,7 +3,9 @@
 use std::{
     fs, io,
     net::SocketAddr,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
+    thread,
     time::Duration,
 };
 
@@ -40,6 +42,11 @@ pub struct Config {
     /// The relay's share of accounts, in proportion to other relays' figures.
     #[serde(default = "one")]
     pub capacity: u32,
+    /// How many threads carry messages; if not said, one less than there are processors, and at least
+    /// one: the store has threads of its own, and each further one is woken for what another has in
+    /// hand already.
+    #[serde(default)]
+    pub threads: Option<NonZeroUsize>,
     /// Certificate, key, authority and list of revoked certificates.
     pub credentials: CredentialFiles,
     /// How much may wait, and for how long.
@@ -290,6 +297,12 @@ impl Config {
         Ok(())
     }
 
+    /// How many threads carry messages.
+    pub(crate) fn threads(&self) -> usize {
+        let spare = || thread::available_parallelism().map_or(1, |all| all.get() - 1);
+        self.threads.map_or_else(spare, NonZeroUsize::get).max(1)
+    }
+
     pub(crate) fn tickets(&self) -> PathBuf {
         let own = || self.data.join("tickets");
         self.tickets.clone().unwrap_or_else(own)
@@ -393,6 +406,14 @@ mod tests {
     }
 
     #[test]
+    fn the_store_has_a_processor_to_itself_unless_there_is_only_one() {
+        let all = thread::available_parallelism().unwrap().get();
+        assert_eq!(load(MINIMAL).unwrap().threads(), (all - 1).max(1));
+        let said = load(&format!("threads = 3\n{MINIMAL}")).unwrap();
+        assert_eq!(said.threads(), 3);
+    }
+
+    #[test]
     fn durations_are_written_for_people() {
         let text = format!("{MINIMAL}\n[limits]\nmax_ttl = \"7days\"\nstrangers = \"open\"\n");
         let limits = load(&text).unwrap().limits;
@@ -411,6 +432,10 @@ mod tests {
             (
                 MINIMAL.replace("127.0.0.2", "0.0.0.0"),
                 "advertise: 0.0.0.0:4433 is no address",
+            ),
+            (
+                format!("threads = 0\n{MINIMAL}"),
+                "expected a nonzero usize",
             ),
             (
                 format!("{MINIMAL}\n[limits]\nmax_body = 1\n"),

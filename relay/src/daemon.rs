@@ -1,13 +1,17 @@
 //! The relay as a process: its arguments, its log, its signals.
 
 use std::{
+    error::Error,
     io,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use clap::{Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::{self, Runtime},
+    signal::unix::{SignalKind, signal},
+};
 use tracing_subscriber::EnvFilter;
 
 use crate::{Config, Relay, recover::Recover};
@@ -39,15 +43,14 @@ enum Command {
 }
 
 /// Runs the daemon until it is told to stop.
-#[tokio::main]
-pub async fn main() -> ExitCode {
+pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .init();
-    match run(arguments).await {
+    match run(arguments) {
         Ok(code) => code,
         Err(error) => {
             tracing::error!("{error}");
@@ -56,26 +59,35 @@ pub async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
+fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
     match arguments {
         Arguments {
             command: Some(Command::Recover(recover)),
             ..
         } => recover.run(),
         Arguments { config, .. } => {
-            serve(&config.unwrap_or_default()).await?;
+            let path = config.unwrap_or_default();
+            let config = Config::load(&path)?;
+            runtime(&config)?.block_on(serve(&path, config))?;
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
-async fn serve(config: &Path) -> Result<(), Box<dyn std::error::Error>> {
+fn runtime(config: &Config) -> io::Result<Runtime> {
+    runtime::Builder::new_multi_thread()
+        .worker_threads(config.threads())
+        .enable_all()
+        .build()
+}
+
+async fn serve(path: &Path, config: Config) -> Result<(), Box<dyn Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let relay = match Relay::bind(Config::load(config)?).await {
+    let relay = match Relay::bind(config).await {
         Err(error) if error.is_damage() => {
-            let way_out = format!("holdfast-relay recover --config {}", config.display());
+            let way_out = format!("holdfast-relay recover --config {}", path.display());
             return Err(format!("{error}: run `{way_out}`").into());
         }
         bound => bound?,

@@ -4,6 +4,7 @@
 //! - [`net`]: an allocator and relays on free ports, in this process, to be stopped and started;
 //! - [`daemon`]: a relay as a process of its own, to be killed and frozen;
 //! - [`guide`]: an allocator that says what a test tells it to;
+//! - [`courtesy`]: programs that give way to what is measured;
 //! - [`raw`]: a device that speaks the wire by hand;
 //! - [`initials`]: first packets of clients that will not go on;
 //! - [`rig`]: real processes, killed, cut off from power and given damaged disks;
@@ -20,6 +21,7 @@
     reason = "a harness fails loudly"
 )]
 
+pub mod courtesy;
 pub mod daemon;
 pub mod guide;
 pub mod initials;

@@ -116,6 +116,7 @@ impl Net {
             tickets: Some(self.dir.path().join("tickets")),
             allocators: vec![self.allocator_address],
             capacity: 1,
+            threads: None,
             credentials: self.pki.relay(name),
             limits,
             sessions: Default::default(),

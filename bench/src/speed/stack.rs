@@ -121,6 +121,7 @@ fn relay_config(
         tickets: None,
         allocators: vec![allocator.listen],
         capacity: 1,
+        threads: None,
         credentials: pki.relay("r1"),
         limits: Limits {
             max_messages: messages,

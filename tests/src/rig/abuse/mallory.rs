@@ -16,7 +16,6 @@ use std::{
 use bytes::Bytes;
 use clap::{Parser, ValueEnum};
 use holdfast::CredentialFiles;
-use rustix::process::setpriority_process;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout},
@@ -26,12 +25,10 @@ use tokio::{
 
 use super::weapons::{self, ATTACKERS, Arms, Attack};
 use crate::{
+    courtesy,
     net::within,
     rig::role::{self},
 };
-
-/// The lowest priority there is.
-const LOWEST: i32 = 19;
 
 /// What the attackers are told when they start; afterwards they are told on standard input to `begin`
 /// and to `end`, and say on standard output when they have, and how often they struck.
@@ -92,7 +89,7 @@ impl Arguments {
 
 /// Is all attackers until nobody tells it anything any more.
 pub fn main() -> ExitCode {
-    setpriority_process(None, LOWEST).expect("anyone may yield");
+    courtesy::give_way();
     let arguments = Arguments::parse();
     let (runtime, arms) = (Runtime::new().expect("a runtime"), arguments.arms());
     let (arms, mut attack) = (Arc::new(arms), None);

@@ -18,7 +18,7 @@ use holdfast_protocol::{
 };
 use holdfast_transport::{
     Ending,
-    credentials::{CredentialError, Credentials},
+    credentials::{CredentialError, Credentials, ResumingClient},
     ending::error_code,
     endpoint,
     exchange::{self, ExchangeError},
@@ -50,7 +50,7 @@ pub(crate) enum Dialled {
 /// Makes connections.
 pub(crate) struct Dialler {
     sockets: Sockets,
-    to_relays: Arc<QuicClientConfig>,
+    to_relays: ResumingClient,
     to_allocators: Arc<QuicClientConfig>,
     trust_domain: TrustDomain,
     patience: Duration,
@@ -79,7 +79,8 @@ impl Dialler {
         hello: Bytes,
     ) -> impl Future<Output = Dialled> + use<> {
         let who = format!("relay {} at {}", stop.relay, stop.address);
-        let attempt = self.attempt(who, self.to_relays.clone(), stop.address);
+        let tls = self.to_relays.toward(&stop.relay);
+        let attempt = self.attempt(who, tls, stop.address);
         let relay = Identity::Relay(stop.relay.clone());
         async move {
             match attempt.reach(&relay, hello).await {
@@ -92,7 +93,8 @@ impl Dialler {
     /// Asks an allocator where to connect. Dropping the future gives up.
     pub(crate) fn ask(&mut self, allocator: SocketAddr) -> impl Future<Output = Dialled> + use<> {
         let who = format!("the allocator at {allocator}");
-        let attempt = self.attempt(who, self.to_allocators.clone(), allocator);
+        let tls = Ok(self.to_allocators.clone());
+        let attempt = self.attempt(who, tls, allocator);
         async move {
             match attempt.ask().await {
                 Ok(allocation) => Dialled::Allocator(allocation),
@@ -130,7 +132,7 @@ impl Dialler {
         }
     }
 
-    fn attempt(&mut self, who: String, tls: Arc<QuicClientConfig>, address: SocketAddr) -> Attempt {
+    fn attempt(&mut self, who: String, tls: Tls, address: SocketAddr) -> Attempt {
         Attempt {
             socket: self.sockets.toward(address).cloned(),
             who,
@@ -142,11 +144,13 @@ impl Dialler {
     }
 }
 
+type Tls = Result<Arc<QuicClientConfig>, CredentialError>;
+
 /// One attempt at one address.
 struct Attempt {
     who: String,
     socket: io::Result<Endpoint>,
-    tls: Arc<QuicClientConfig>,
+    tls: Tls,
     address: SocketAddr,
     trust_domain: TrustDomain,
     patience: Duration,
@@ -170,8 +174,8 @@ impl Attempt {
     }
 
     /// Greets before the relay has answered, and again if it would not hear that. The session that is
-    /// resumed was one with a relay that shares its tickets with this one, so the name that was proved
-    /// then may be another.
+    /// resumed may have been one with a relay that shares its tickets with this one, so the name that
+    /// was proved then may be another.
     async fn resume(
         &self,
         connection: Connection,
@@ -245,7 +249,9 @@ impl Attempt {
         let socket = self.socket.as_ref().map_err(|error| {
             Failure::Unreachable(format!("{who}: no socket could be opened: {error}"))
         })?;
-        endpoint::dial(socket, self.tls.clone(), self.address, &self.trust_domain)
+        let tls = self.tls.as_ref();
+        let tls = tls.map_err(|error| Failure::Unreachable(format!("{who}: {error}")))?;
+        endpoint::dial(socket, tls.clone(), self.address, &self.trust_domain)
             .map_err(|ending| Failure::from_ending(who, &ending))
     }
 

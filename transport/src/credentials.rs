@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use holdfast_protocol::id::{Identity, InvalidId, TrustDomain};
+use holdfast_protocol::id::{Identity, InvalidId, Name, TrustDomain};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::{
     CipherSuite, RootCertStore,
@@ -20,7 +20,7 @@ use rustls_pki_types::{
 use rustls_pki_types::{ServerName, UnixTime};
 use serde::Deserialize;
 
-use crate::identity::uri_identity;
+use crate::{identity::uri_identity, wallet::Wallet};
 
 /// How many times a client may resume one session: each ticket is good for one time, and the next
 /// connection brings as many again. Two, so that one that came to nothing does not cost the other.
@@ -253,16 +253,19 @@ impl Credentials {
         quic_client(config)
     }
 
-    /// The same, resuming an earlier session where there is one, and able to send along first words
-    /// (0-RTT). What is learned for the next time is kept in memory with the answer, so dial with one
-    /// and the same again.
+    /// The same for all servers of a fleet, resuming an earlier session where there is one, and able to
+    /// send along first words (0-RTT). What is learned for the next time is kept in memory with the
+    /// answer, so dial with one and the same again.
     ///
     /// # Errors
     /// As [`client`](Self::client).
-    pub fn resuming_client(&self, alpn: &[u8]) -> Result<Arc<QuicClientConfig>, CredentialError> {
+    pub fn resuming_client(&self, alpn: &[u8]) -> Result<ResumingClient, CredentialError> {
         let mut config = self.dialling(alpn)?;
         config.enable_early_data = true;
-        quic_client(config)
+        Ok(ResumingClient {
+            config,
+            wallet: Arc::default(),
+        })
     }
 
     fn dialling(&self, alpn: &[u8]) -> Result<rustls::ClientConfig, CredentialError> {
@@ -291,6 +294,24 @@ impl Credentials {
 fn quic_server(config: rustls::ServerConfig) -> Result<Arc<QuicServerConfig>, CredentialError> {
     let config = QuicServerConfig::try_from(config).map_err(mismatch)?;
     Ok(Arc::new(config))
+}
+
+/// The TLS half of connections to all servers of a fleet, and the sessions to resume with each.
+pub struct ResumingClient {
+    config: rustls::ClientConfig,
+    wallet: Arc<Wallet>,
+}
+
+impl ResumingClient {
+    /// For a connection that is dialled to the server of this name.
+    ///
+    /// # Errors
+    /// [`CredentialError::Mismatch`] when QUIC has no use for the configuration.
+    pub fn toward(&self, server: &Name) -> Result<Arc<QuicClientConfig>, CredentialError> {
+        let mut config = self.config.clone();
+        config.resumption = Resumption::store(self.wallet.toward(server));
+        quic_client(config)
+    }
 }
 
 fn quic_client(config: rustls::ClientConfig) -> Result<Arc<QuicClientConfig>, CredentialError> {

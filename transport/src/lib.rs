@@ -3,7 +3,8 @@
 //! The relay, the allocator and the SDK never depend on each other; what all three do with quinn
 //! and rustls stands here once:
 //!
-//! - [`credentials`]: who we are and whom we trust, from PEM files to TLS configurations;
+//! - [`credentials`]: who we are and whom we trust, from PEM files to TLS configurations; in the `wallet`
+//!   lie the TLS sessions that a client may resume;
 //! - [`identity`]: who the other side is, from its verified certificate;
 //! - [`endpoint`]: windows and timeouts, and sockets that dial; a device's (`socket`) tells when it
 //!   cannot send;
@@ -44,6 +45,7 @@ mod socket;
 pub mod tickets;
 #[cfg(feature = "server")]
 mod verifier;
+mod wallet;
 pub mod wire;
 
 pub use ending::Ending;

@@ -30,6 +30,9 @@ use crate::support::{over_link, reaches, receive, send};
 /// How long a handshake may take where a network is slower than that.
 const PATIENCE: Duration = Duration::from_millis(250);
 
+/// What a relay that stops waits for devices, at most.
+const LONG: Duration = Duration::from_secs(120);
+
 /// Long enough for a first session on a busy machine, and not much longer: a test waits for its end.
 const SHORT_LIFE: time::Duration = time::Duration::seconds(8);
 
@@ -112,6 +115,37 @@ async fn a_relay_with_tickets_of_its_own_shakes_hands_anew() {
     assert_eq!(moves_to_another_relay(net).await, 0.0);
 }
 
+/// Stops a relay in order, and waits until the device is with the other one.
+async fn follows(mut net: Net, phone: &Client, from: &str, to: &str) -> Net {
+    let stopping = from.to_owned();
+    let moving = tokio::spawn(async move {
+        net.stop_relay(&stopping).await;
+        net
+    });
+    is_attached_to(phone, to).await;
+    moving.await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_resumes_with_a_relay_that_it_comes_back_to_from_another() {
+    let mut net = Net::start_as(2, |config| {
+        config.tickets = None;
+        config.limits.drain = LONG;
+    })
+    .await;
+    let phone = net.client("alice/phone").await;
+    let here = phone.attached().await.unwrap().to_string();
+    let there = ["r1", "r2"].into_iter().find(|relay| *relay != here);
+    let there = there.unwrap();
+    net = follows(net, &phone, &here, there).await;
+    assert_eq!(resumed(&net, there).await, 0.0, "its tickets are its own");
+    net.start_relay(&here).await;
+    net = follows(net, &phone, there, &here).await;
+    assert_eq!(resumed(&net, &here).await, 1.0, "it has one of before");
+    phone.close().await;
+    net.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_that_resumes_is_served_however_slow_its_network_is() {
     let net = Net::start_as(1, |config| config.handshakes.timeout = PATIENCE).await;
@@ -150,9 +184,10 @@ struct Comer {
 impl Comer {
     fn new(files: &CredentialFiles, relay: SocketAddr) -> Self {
         let credentials = Credentials::load(files).unwrap();
+        let resuming = credentials.resuming_client(version::SESSION).unwrap();
         Self {
             socket: endpoint::bind_client(LOOPBACK).unwrap(),
-            tls: credentials.resuming_client(version::SESSION).unwrap(),
+            tls: resuming.toward(&"r1".parse().unwrap()).unwrap(),
             credentials,
             relay,
         }

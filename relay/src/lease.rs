@@ -142,12 +142,14 @@ impl Keeper {
     fn leased(&mut self, leased: Leased) {
         let others = leased.others.len();
         tracing::debug!(valid_ms = leased.valid_ms, others, "leased");
-        if self.tenancy.leased(self.clock.time(), &leased) {
-            self.given_up.send_replace(true);
-        }
+        let knows = self.tenancy.leased(self.clock.time(), &leased);
         let others = leased.others;
         others.iter().for_each(|relay| self.links.update(relay));
         *self.others.lock() = others;
+        // Last: who waits for it sends the devices to the others.
+        if knows {
+            self.given_up.send_replace(true);
+        }
     }
 
     fn located(&mut self, account: &Name, answer: Allocation) {

@@ -1,5 +1,7 @@
 //! What one commit changes: puts and deletes that apply together or not at all.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 /// The longest key a [`Batch`] takes, in bytes.
@@ -17,13 +19,56 @@ pub struct Batch {
     is_patient: bool,
 }
 
-/// One key and what becomes of it: a new value, or none.
+/// One thing that a [`Batch`] changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Change {
-    pub(crate) key: Vec<u8>,
-    pub(crate) value: Option<Bytes>,
-    /// Whether the key is known to be absent.
-    pub(crate) is_new: bool,
+pub enum Change {
+    /// A key has a value.
+    Put {
+        /// The key.
+        key: Vec<u8>,
+        /// Its value from now on.
+        value: Bytes,
+        /// Whether the key is known to be absent before.
+        is_new: bool,
+    },
+    /// A key is not there any more.
+    Delete {
+        /// The key.
+        key: Vec<u8>,
+    },
+    /// No key of a range is there any more.
+    DeleteRange {
+        /// The first key of the range.
+        first: Vec<u8>,
+        /// The last one.
+        last: Vec<u8>,
+        /// What the keys in it take with their values, about, in bytes.
+        bytes: u64,
+    },
+}
+
+impl Change {
+    /// Makes the change in a map, which is what a store amounts to.
+    pub fn apply(&self, rows: &mut BTreeMap<Vec<u8>, Bytes>) {
+        match self {
+            Self::Put { key, value, .. } => drop(rows.insert(key.clone(), value.clone())),
+            Self::Delete { key } => drop(rows.remove(key)),
+            Self::DeleteRange { first, last, .. } => {
+                let from = rows.range(first.clone()..).map(|(key, _)| key);
+                let within: Vec<_> = from.take_while(|key| *key <= last).cloned().collect();
+                within.iter().for_each(|key| drop(rows.remove(key)));
+            }
+        }
+    }
+
+    /// Keys and values together, in bytes.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Put { key, value, .. } => key.len() + value.len(),
+            Self::Delete { key } => key.len(),
+            Self::DeleteRange { first, last, .. } => first.len() + last.len(),
+        }
+    }
 }
 
 impl Batch {
@@ -38,7 +83,11 @@ impl Batch {
     /// # Panics
     /// When `key` is longer than [`MAX_KEY_BYTES`], which is a bug of the caller.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) {
-        self.push(key.as_ref(), Some(value.into()), false);
+        self.push(Change::Put {
+            key: checked(key.as_ref()),
+            value: value.into(),
+            is_new: false,
+        });
     }
 
     /// Like [`put`](Self::put), for a key that is not there when the batch is applied, which saves
@@ -48,7 +97,11 @@ impl Batch {
     /// # Panics
     /// When `key` is longer than [`MAX_KEY_BYTES`], which is a bug of the caller.
     pub fn put_new(&mut self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) {
-        self.push(key.as_ref(), Some(value.into()), true);
+        self.push(Change::Put {
+            key: checked(key.as_ref()),
+            value: value.into(),
+            is_new: true,
+        });
     }
 
     /// Removes `key`; one that is not there is no error.
@@ -56,7 +109,21 @@ impl Batch {
     /// # Panics
     /// When `key` is longer than [`MAX_KEY_BYTES`], which is a bug of the caller.
     pub fn delete(&mut self, key: impl AsRef<[u8]>) {
-        self.push(key.as_ref(), None, false);
+        let key = checked(key.as_ref());
+        self.push(Change::Delete { key });
+    }
+
+    /// Removes every key from `first` to `last`, both included, at the cost of one change, however
+    /// many there are. What they take is given back to the disk when the log is compacted; that it is
+    /// worth it is judged by `bytes`, what they take with their values as far as the caller knows.
+    ///
+    /// To put a key of such a range costs as much as to delete each key that was in it.
+    ///
+    /// # Panics
+    /// When a key is longer than [`MAX_KEY_BYTES`], which is a bug of the caller.
+    pub fn delete_range(&mut self, first: impl AsRef<[u8]>, last: impl AsRef<[u8]>, bytes: u64) {
+        let (first, last) = (checked(first.as_ref()), checked(last.as_ref()));
+        self.push(Change::DeleteRange { first, last, bytes });
     }
 
     /// Whoever waits for the batch is in no hurry: it is gathered with others for some hundredths of a
@@ -86,10 +153,10 @@ impl Batch {
         self.changes.len()
     }
 
-    /// What becomes of each key, in the order they were added: a new value, or none.
-    pub fn changes(&self) -> impl Iterator<Item = (&[u8], Option<&Bytes>)> {
-        let changes = self.changes.iter();
-        changes.map(|change| (change.key.as_slice(), change.value.as_ref()))
+    /// What it changes, in the order in which that was added.
+    #[must_use]
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
     }
 
     /// Keys and values together, in bytes: what a group's size is counted in.
@@ -101,16 +168,19 @@ impl Batch {
         self.changes
     }
 
-    fn push(&mut self, key: &[u8], value: Option<Bytes>, is_new: bool) {
-        assert!(
-            key.len() <= MAX_KEY_BYTES,
-            "a key of {} bytes; at most {MAX_KEY_BYTES} are allowed",
-            key.len()
-        );
-        self.bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
-        let key = key.to_vec();
-        self.changes.push(Change { key, value, is_new });
+    fn push(&mut self, change: Change) {
+        self.bytes += change.bytes();
+        self.changes.push(change);
     }
+}
+
+fn checked(key: &[u8]) -> Vec<u8> {
+    assert!(
+        key.len() <= MAX_KEY_BYTES,
+        "a key of {} bytes; at most {MAX_KEY_BYTES} are allowed",
+        key.len()
+    );
+    key.to_vec()
 }
 
 #[cfg(test)]
@@ -132,9 +202,35 @@ mod tests {
         let mut batch = Batch::new();
         batch.put("ab", "cde");
         batch.delete(b"fg");
-        let value = Bytes::from("cde");
-        let changes: Vec<_> = batch.changes().collect();
-        assert_eq!(changes, [(&b"ab"[..], Some(&value)), (b"fg", None)]);
+        batch.delete_range("h", "k", 9);
+        let [put, delete, range] = batch.changes() else {
+            panic!("{batch:?}");
+        };
+        assert!(matches!(put, Change::Put { key, .. } if key == b"ab"));
+        assert!(matches!(delete, Change::Delete { key } if key == b"fg"));
+        assert!(
+            matches!(range, Change::DeleteRange { first, last, bytes: 9 }
+            if (&first[..], &last[..]) == (b"h", b"k"))
+        );
+    }
+
+    #[test]
+    fn a_map_changes_as_a_store_does() {
+        let mut batch = Batch::new();
+        for key in ["a", "b", "c", "d"] {
+            batch.put(key, key);
+        }
+        batch.delete_range("b", "c", 4);
+        batch.delete("d");
+        batch.put("c", "again");
+        let mut rows = BTreeMap::new();
+        batch
+            .changes()
+            .iter()
+            .for_each(|change| change.apply(&mut rows));
+        let expected = [("a", "a"), ("c", "again")];
+        let expected = expected.map(|(key, value)| (key.into(), value.into()));
+        assert_eq!(rows, expected.into());
     }
 
     #[test]

@@ -79,6 +79,15 @@ impl Census {
         }
     }
 
+    /// All that both count, as of this one's commit.
+    pub(crate) fn with(self, other: Self) -> Self {
+        Self {
+            keys: self.keys.wrapping_add(other.keys),
+            share: self.share.and(other.share),
+            ..self
+        }
+    }
+
     /// Whether both hold the same rows, whatever the commit.
     pub(crate) fn agrees_with(&self, other: &Self) -> bool {
         (self.keys, self.share) == (other.keys, other.share)

@@ -8,13 +8,14 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::census::Census;
 use crate::compaction::{COPY_ROOM, Compaction, Moving};
 use crate::engine::{self, Engine};
 use crate::error::CloseError;
 use crate::fault;
+use crate::gone::Gone;
 use crate::group::Group;
 use crate::queue::{Done, Entry, Limits, Queue, Taken};
 use crate::readers::Readers;
@@ -60,6 +61,7 @@ pub(crate) struct Committer {
     pub(crate) cache_bytes: u64,
     pub(crate) watermark: Watermark,
     pub(crate) census: Census,
+    pub(crate) gone: Arc<RwLock<Gone>>,
     pub(crate) stats: Arc<Mutex<Stats>>,
     pub(crate) readers: Arc<Readers>,
     /// Held as long as anything is written; let go last.
@@ -112,19 +114,22 @@ impl Committer {
 
     fn apply(&mut self, entries: Vec<Entry>) -> Vec<Done> {
         self.stats.lock().batches += entries.len() as u64;
-        let mut group = Group::new(self.engine.rows(), self.census);
+        let gone = self.gone.read();
+        let mut group = Group::new(self.engine.rows(), &gone, self.census);
         let mut waiting = Vec::with_capacity(entries.len());
         for Entry { batch, done } in entries {
             must("a batch could not be prepared", group.add(batch));
             waiting.extend(done);
         }
         let commit = group.finish();
+        drop(gone);
         must(
             "a group could not be applied",
             commit.apply(self.engine.rows()),
         );
         self.mirror(&commit);
         self.census = commit.census();
+        self.gone.write().apply(commit.into_ranges());
         waiting
     }
 
@@ -143,7 +148,7 @@ impl Committer {
         stats.groups += 1;
         stats.flush_time += took;
         stats.last_flush_time = took;
-        stats.live_bytes = self.census.share.bytes;
+        stats.live_bytes = self.live_bytes();
     }
 }
 

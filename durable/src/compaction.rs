@@ -6,13 +6,17 @@
 //! store, whole, and the next open removes the other.
 
 use std::mem;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+
+use parking_lot::RwLock;
 
 use crate::committer::Committer;
 use crate::copy::{self, Copy, CopyError};
 use crate::disk::Space;
 use crate::group::Commit;
+use crate::readers::Rows;
 use crate::watermark::{Promise, Watermark};
 
 /// After a move that failed, how long the next one waits.
@@ -21,6 +25,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(60);
 /// A move begins only where the disk has more free than so many times what is live: the copy and what
 /// sled adds to it, with room to spare.
 pub(crate) const COPY_ROOM: u64 = 4;
+
+/// Over how long it is watched whether what is live goes away.
+const WATCHED_FOR: Duration = Duration::from_secs(1);
 
 /// When the rows that are live are copied out of a log that has grown too large for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +93,13 @@ pub(crate) struct Moving {
     copy: Option<Copy>,
     /// How much was live when the copy began, in bytes.
     live_at_begin: u64,
+    /// How much was gone by then, in bytes: no copy is made of that.
+    gone_at_begin: u64,
     at_birth: Size,
+    /// Since when what is live is watched, and how much it was then, in bytes.
+    watched: Option<(Instant, u64)>,
+    /// How much it was when it began to be watched the time before.
+    was_live: u64,
     /// Not before this, since a move has failed.
     not_before: Option<Instant>,
     /// Lets go of the old generation, which takes longer than a commit may wait.
@@ -103,6 +116,17 @@ impl Moving {
         }
     }
 
+    /// Whether what is live goes away so fast that a copy would be of what is deleted next: devices
+    /// fetch the mail of hours within seconds. An eighth of it a second is not for long.
+    fn ebbs(&mut self, live: u64, now: Instant) -> bool {
+        let (since, then) = *self.watched.get_or_insert((now, live));
+        if now >= since + WATCHED_FOR {
+            self.was_live = then;
+            self.watched = Some((now, live));
+        }
+        live < self.was_live - self.was_live / 8
+    }
+
     fn await_retired(&mut self) {
         if let Some(retiring) = self.retiring.take() {
             // It catches what may panic, so there is nothing to hear.
@@ -117,7 +141,8 @@ impl Committer {
         let Some(mut copy) = self.moving.copy.take() else {
             return self.begin_to_move(idle);
         };
-        match copy.step(self.engine.rows()) {
+        let stepped = copy.step(self.engine.rows(), &self.gone.read());
+        match stepped {
             Err(error) => self.stay(Some(copy), &error),
             Ok(()) if copy.is_complete() => self.move_into(copy),
             Ok(()) => self.moving.copy = Some(copy),
@@ -146,8 +171,14 @@ impl Committer {
     fn size(&self) -> Size {
         Size {
             log: self.engine.log_bytes().unwrap_or(0),
-            live: self.census.share.bytes,
+            live: self.live_bytes(),
         }
+    }
+
+    /// What is stored and not gone, in bytes.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        let stored = self.census.share.bytes;
+        stored.saturating_sub(self.gone.read().bytes())
     }
 
     fn begin_to_move(&mut self, idle: bool) {
@@ -156,13 +187,18 @@ impl Committer {
             return;
         }
         let size = self.size();
+        let ebbs = self.moving.ebbs(size.live, Instant::now());
         let at_birth = self.moving.at_birth;
         if !self.compaction.is_worthwhile(size, at_birth, idle) || !self.has_room(size) {
+            return;
+        }
+        if ebbs && !idle {
             return;
         }
         self.moving.await_retired();
         let number = self.engine.generation().number() + 1;
         self.moving.live_at_begin = size.live;
+        self.moving.gone_at_begin = self.gone.read().bytes();
         match Copy::begin(self.engine.generation().store(), number, self.cache_bytes) {
             Ok(copy) => self.moving.copy = Some(copy),
             Err(error) => self.stay(None, &error),
@@ -183,8 +219,9 @@ impl Committer {
     }
 
     fn move_into(&mut self, copy: Copy) {
-        let engine = match copy.finish(self.census) {
-            Ok(engine) => engine,
+        let finished = copy.finish(self.census, &self.gone.read());
+        let (engine, census, gone) = match finished {
+            Ok(finished) => finished,
             Err(error) => return self.stay(None, &error),
         };
         let promise = Promise {
@@ -195,7 +232,17 @@ impl Committer {
             Ok(watermark) => self.watermark = watermark,
             Err(error) => crate::fault::stop("a new generation could not be named", &error),
         }
-        self.readers.show(engine.rows());
+        let gone_since = self
+            .gone
+            .read()
+            .bytes()
+            .saturating_sub(self.moving.gone_at_begin);
+        self.gone = Arc::new(RwLock::new(gone.with_bytes(gone_since)));
+        self.census = census;
+        self.readers.show(Rows {
+            tree: engine.rows().clone(),
+            gone: Arc::clone(&self.gone),
+        });
         let old = mem::replace(&mut self.engine, engine);
         self.settle_in(old);
     }
@@ -272,6 +319,20 @@ mod tests {
         moving.await_retired();
         assert_eq!(news.try_recv(), Ok(()));
         assert!(moving.retiring.is_none());
+    }
+
+    #[test]
+    fn what_goes_away_fast_is_not_copied_meanwhile() {
+        let (mut moving, begun) = (Moving::default(), Instant::now());
+        let mut ebbs = |seconds, live| moving.ebbs(live, begun + seconds * WATCHED_FOR);
+        assert!(!ebbs(0, 1000));
+        assert!(!ebbs(0, 0), "it was not watched for long enough");
+        assert!(!ebbs(1, 875), "an eighth has gone");
+        assert!(ebbs(1, 874), "more than an eighth");
+        assert!(ebbs(2, 765), "of what was there a second before");
+        assert!(ebbs(3, 0), "all of it");
+        assert!(!ebbs(4, 0));
+        assert!(!ebbs(80, 9));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::batch::Batch;
 use crate::committer::{Committer, Stats};
@@ -16,7 +16,7 @@ use crate::disk;
 use crate::error::{CloseError, Closed, OpenError, ReadError};
 use crate::opening::{self, Opened};
 use crate::queue::{Entry, Limits, Queue};
-use crate::readers::Readers;
+use crate::readers::{Readers, Rows};
 use crate::rows;
 use crate::scan::{self, Scan};
 
@@ -79,17 +79,22 @@ impl Db {
             engine,
             watermark,
             census,
+            gone,
             lock,
         } = opening::open(dir, &options)?;
         let lock = Arc::new(lock);
+        let gone = Arc::new(RwLock::new(gone));
         let queue = Arc::new(Queue::default());
         let stats = Arc::new(Mutex::new(Stats {
-            live_bytes: census.share.bytes,
+            live_bytes: census.share.bytes.saturating_sub(gone.read().bytes()),
             generation: engine.generation().number(),
             ..Stats::default()
         }));
-        let readers = Readers::new(engine.rows().clone(), Arc::clone(&lock));
-        let readers = Arc::new(readers);
+        let rows = Rows {
+            tree: engine.rows().clone(),
+            gone: Arc::clone(&gone),
+        };
+        let readers = Arc::new(Readers::new(rows, Arc::clone(&lock)));
         let committer = Committer {
             engine,
             queue: Arc::clone(&queue),
@@ -102,6 +107,7 @@ impl Db {
             cache_bytes: options.cache_bytes,
             watermark,
             census,
+            gone,
             stats: Arc::clone(&stats),
             readers: Arc::clone(&readers),
             _lock: lock,
@@ -127,7 +133,11 @@ impl Db {
     /// # Errors
     /// When what is stored is not what was written, the disk fails, or the store is closed.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
-        let read = |tree: &sled::Db| scan::contained(|| rows::read(tree, &rows::head(key)));
+        let head = rows::head(key);
+        let read = |rows: &Rows| {
+            let gone = rows.gone.read();
+            scan::contained(|| rows::get(&rows.tree, &gone, &head))
+        };
         self.shared.readers.read(read)?
     }
 
@@ -198,7 +208,7 @@ impl Db {
     }
 
     fn scan_from(&self, prefix: &[u8], after: Option<&[u8]>) -> Scan {
-        let scan = |tree: &sled::Db| Scan::new((**tree).clone(), prefix, after);
+        let scan = |rows: &Rows| Scan::new(rows.clone(), prefix, after);
         self.shared.readers.read(scan).unwrap_or_else(Scan::refused)
     }
 

@@ -4,23 +4,26 @@
 //! atomic, and each batch in it is. Later changes of a key replace earlier ones, which is the order
 //! the batches were queued in.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use sled::{IVec, Tree};
 
 use crate::batch::{Batch, Change};
 use crate::census::{Census, Share};
+use crate::gone::{Changes, Gone, MAX_RANGES, Range};
 use crate::rows::{self, CHUNK_BYTES, ChunkSet};
 use crate::value::{self, Framed};
 
 /// The rows that a group writes and removes.
 pub(crate) struct Group<'t> {
     tree: &'t Tree,
+    gone: &'t Gone,
     census: Census,
     rows: HashMap<Vec<u8>, Option<IVec>>,
     /// The heads this group has changed, as they are by now.
-    heads: HashMap<Vec<u8>, Option<Head>>,
+    heads: BTreeMap<Vec<u8>, Option<Head>>,
+    ranges: Changes,
     next_ordinal: u32,
 }
 
@@ -28,6 +31,7 @@ pub(crate) struct Group<'t> {
 pub(crate) struct Commit {
     /// Row keys, each with its row, or without when it is removed.
     rows: Vec<(IVec, Option<IVec>)>,
+    ranges: Changes,
     census: Census,
 }
 
@@ -51,16 +55,18 @@ impl Head {
 
 impl<'t> Group<'t> {
     /// An empty group, to be the commit after the one whose census is given.
-    pub(crate) fn new(tree: &'t Tree, last: Census) -> Self {
+    pub(crate) fn new(tree: &'t Tree, gone: &'t Gone, last: Census) -> Self {
         let census = Census {
             commit: last.commit + 1,
             ..last
         };
         Self {
             tree,
+            gone,
             census,
             rows: HashMap::new(),
-            heads: HashMap::new(),
+            heads: BTreeMap::new(),
+            ranges: Changes::default(),
             next_ordinal: 0,
         }
     }
@@ -80,22 +86,114 @@ impl<'t> Group<'t> {
         let rows = self.rows.into_iter();
         Commit {
             rows: rows.map(|(key, row)| (key.into(), row)).collect(),
+            ranges: self.ranges,
             census: self.census,
         }
     }
 
     fn change(&mut self, change: Change) -> sled::Result<()> {
-        let Change { key, value, is_new } = change;
-        let head = rows::head(&key);
+        match change {
+            Change::Put { key, value, is_new } => self.put(rows::head(&key), &value, is_new),
+            Change::Delete { key } => self.delete(rows::head(&key)),
+            Change::DeleteRange { first, last, bytes } => {
+                self.delete_range((rows::head(&first), rows::head(&last)), bytes)
+            }
+        }
+    }
+
+    fn put(&mut self, head: Vec<u8>, value: &Bytes, is_new: bool) -> sled::Result<()> {
+        if let Some(range) = self.ranges.around(self.gone, &head) {
+            self.unearth(range)?;
+        }
         if is_new && !self.heads.contains_key(&head) {
             // Looking for it costs half as much as writing it.
             debug_assert!(!self.tree.contains_key(&head)?, "it was to be new");
         } else {
             self.release(&head)?;
         }
-        let new = value.map(|value| self.store(&head, &value));
-        self.heads.insert(head, new);
+        let new = self.store(&head, value);
+        self.heads.insert(head, Some(new));
         Ok(())
+    }
+
+    fn delete(&mut self, head: Vec<u8>) -> sled::Result<()> {
+        if self.ranges.around(self.gone, &head).is_none() {
+            self.release(&head)?;
+            self.heads.insert(head, None);
+        }
+        Ok(())
+    }
+
+    /// Writes down that a range is gone, as one with those that it reaches into.
+    fn delete_range(&mut self, range: Range, bytes: u64) -> sled::Result<()> {
+        if range.0 > range.1 {
+            return Ok(());
+        }
+        if self.gone.len() >= MAX_RANGES {
+            let is_there =
+                |group: &Self, head: &[u8]| group.ranges.around(group.gone, head).is_none();
+            return self.delete_each(&range, is_there).map(drop);
+        }
+        self.delete_written(&range)?;
+        let (mut first, mut last) = range.clone();
+        for (begin, end) in self.ranges.within(self.gone, &range) {
+            self.end_range(&begin, &end);
+            first = first.min(begin);
+            last = last.max(end);
+        }
+        let (key, row) = rows::range_row(&first, &last);
+        self.census.enter(&key, value::share(&key, &row));
+        self.rows.insert(key, Some(row.into()));
+        self.ranges.bury((first, last), bytes);
+        Ok(())
+    }
+
+    /// Removes what this group itself has written in a range: it is not in the tree yet.
+    fn delete_written(&mut self, (first, last): &Range) -> sled::Result<()> {
+        let heads = self.heads.range(first.clone()..=last.clone());
+        let written = heads.filter(|(_, head)| head.is_some());
+        let written: Vec<_> = written.map(|(key, _)| key.clone()).collect();
+        for head in written {
+            self.release(&head)?;
+            self.heads.insert(head, None);
+        }
+        Ok(())
+    }
+
+    /// Removes the rows of a range that is gone, of which a key is written again.
+    fn unearth(&mut self, range: Range) -> sled::Result<()> {
+        let removed = self.delete_each(&range, |_, _| true)?;
+        self.ranges.unearth(removed);
+        self.end_range(&range.0, &range.1);
+        Ok(())
+    }
+
+    /// Removes such rows of a range one by one, and tells what they take.
+    fn delete_each(
+        &mut self,
+        range: &Range,
+        is_such: impl Fn(&Self, &[u8]) -> bool,
+    ) -> sled::Result<Share> {
+        self.delete_written(range)?;
+        let mut removed = Share::default();
+        for row in self.tree.range(range.0.clone()..=range.1.clone()) {
+            let (head, row) = row?;
+            if self.heads.contains_key(&head[..]) || !is_such(self, &head) {
+                continue;
+            }
+            let found = Head::of(&head, &row, trusted_chunks(&head, &row));
+            removed = removed.and(found.share);
+            self.remove(&head, found);
+            self.heads.insert(head.to_vec(), None);
+        }
+        Ok(removed)
+    }
+
+    fn end_range(&mut self, first: &[u8], last: &[u8]) {
+        let (key, row) = rows::range_row(first, last);
+        self.census.leave(&key, value::share(&key, &row));
+        self.rows.insert(key, None);
+        self.ranges.end(first.to_owned());
     }
 
     /// Removes the head, if it is there, and its chunks.
@@ -104,9 +202,13 @@ impl<'t> Group<'t> {
             Some(current) => *current,
             None => self.stored(head)?,
         };
-        let Some(Head { share, chunks }) = current else {
-            return Ok(());
-        };
+        if let Some(current) = current {
+            self.remove(head, current);
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, head: &[u8], Head { share, chunks }: Head) {
         self.census.remove(share);
         chunks
             .into_iter()
@@ -115,20 +217,14 @@ impl<'t> Group<'t> {
                 self.rows.insert(chunk, None);
             });
         self.rows.insert(head.to_owned(), None);
-        Ok(())
     }
 
-    /// The head as it is in the tree. A damaged one must still be replaceable, and names no chunks
-    /// one could trust.
+    /// The head as it is in the tree.
     fn stored(&self, head: &[u8]) -> sled::Result<Option<Head>> {
         let Some(row) = self.tree.get(head)? else {
             return Ok(None);
         };
-        let chunks = rows::chunks_of(head, &row).unwrap_or_else(|damage| {
-            tracing::error!(%damage, "replacing a damaged value; its chunks, if any, stay behind");
-            None
-        });
-        Ok(Some(Head::of(head, &row, chunks)))
+        Ok(Some(Head::of(head, &row, trusted_chunks(head, &row))))
     }
 
     fn store(&mut self, head: &[u8], value: &Bytes) -> Head {
@@ -171,6 +267,16 @@ impl Commit {
         self.census
     }
 
+    /// What it changes of the ranges that are gone.
+    pub(crate) fn ranges(&self) -> &Changes {
+        &self.ranges
+    }
+
+    /// The same, when all else is done.
+    pub(crate) fn into_ranges(self) -> Changes {
+        self.ranges
+    }
+
     /// What it writes and removes.
     pub(crate) fn rows(&self) -> &[(IVec, Option<IVec>)] {
         &self.rows
@@ -180,6 +286,15 @@ impl Commit {
     pub(crate) fn apply(&self, tree: &Tree) -> sled::Result<()> {
         tree.apply_batch(batch(&self.rows))
     }
+}
+
+/// The chunks that a head in the tree names. A damaged one must still be replaceable, and names none
+/// that one could trust.
+fn trusted_chunks(head: &[u8], row: &[u8]) -> Option<ChunkSet> {
+    rows::chunks_of(head, row).unwrap_or_else(|damage| {
+        tracing::error!(%damage, "replacing a damaged value; its chunks, if any, stay behind");
+        None
+    })
 }
 
 /// Some rows as one atomic change. What is large in them is shared, not copied.

@@ -6,7 +6,8 @@
 //! - many commits share one sync, applied in the order they were queued ([`committer`]);
 //! - a damaged, truncated or doubly opened store is refused in words ([`opening`], [`engine`],
 //!   [`tail`], [`watermark`], [`census`]);
-//! - what is deleted is given back to the disk ([`compaction`], [`copy`]);
+//! - what is deleted is given back to the disk ([`compaction`], [`copy`]), and much at once at the cost of
+//!   one row ([`gone`]);
 //! - what is read is what was written, or an error; large values never leave sled's log ([`value`],
 //!   [`rows`]);
 //! - what is left of a damaged store can be had ([`recover`]).
@@ -28,6 +29,7 @@ mod fault;
 #[doc(hidden)]
 pub mod fuzzing;
 mod generation;
+mod gone;
 mod group;
 mod log;
 mod memory;
@@ -44,7 +46,7 @@ mod tail;
 mod value;
 mod watermark;
 
-pub use batch::{Batch, MAX_KEY_BYTES};
+pub use batch::{Batch, Change, MAX_KEY_BYTES};
 pub use committer::Stats;
 pub use compaction::Compaction;
 pub use db::{Db, Options};

@@ -43,11 +43,7 @@ impl Store for MemoryRows {
 
     fn write(&self, batch: Batch) {
         let mut rows = self.0.lock();
-        for (key, value) in batch.changes() {
-            match value {
-                Some(value) => rows.insert(key.to_vec(), value.clone()),
-                None => rows.remove(key),
-            };
-        }
+        let changes = batch.changes().iter();
+        changes.for_each(|change| change.apply(&mut rows));
     }
 }

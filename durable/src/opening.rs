@@ -15,6 +15,7 @@ use crate::db::Options;
 use crate::engine::{self, Engine};
 use crate::error::OpenError;
 use crate::generation::Generation;
+use crate::gone::Gone;
 use crate::group::Group;
 use crate::names;
 use crate::rows;
@@ -26,6 +27,7 @@ pub(crate) struct Opened {
     pub(crate) engine: Engine,
     pub(crate) watermark: Watermark,
     pub(crate) census: Census,
+    pub(crate) gone: Gone,
     pub(crate) lock: File,
 }
 
@@ -43,7 +45,7 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
         refuse_cut_off(dir, &generation, promise)?;
     }
     let engine = Engine::open(generation, options.cache_bytes)?;
-    let found = check(dir, engine.rows(), promise)?;
+    let (found, gone) = check(dir, engine.rows(), promise)?;
     let census = prove_synced(dir, engine.rows(), found)?;
     engine.sync_names()?;
     names::sync_parent(dir)?;
@@ -59,6 +61,7 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
         engine,
         watermark,
         census,
+        gone,
         lock,
     })
 }
@@ -105,13 +108,14 @@ fn refuse_cut_off(dir: &Path, generation: &Generation, promise: Promise) -> Resu
 }
 
 /// Compares what is there with what must be there.
-fn check(dir: &Path, rows: &sled::Db, promise: Promise) -> Result<Census, OpenError> {
+fn check(dir: &Path, rows: &sled::Db, promise: Promise) -> Result<(Census, Gone), OpenError> {
     let look = || {
         let expected = rows::census(rows)?.unwrap_or_default();
         rows::count(rows).map(|counted| (expected, counted))
     };
     let looked = engine::caught(look).map_err(|what| OpenError::damaged(dir, what))?;
-    let (expected, counted) = looked.map_err(|error| OpenError::damaged(dir, error.what()))?;
+    let (expected, (counted, gone)) =
+        looked.map_err(|error| OpenError::damaged(dir, error.what()))?;
     let dir = dir.to_owned();
     if promise.commit > expected.commit {
         return Err(OpenError::Behind {
@@ -127,14 +131,14 @@ fn check(dir: &Path, rows: &sled::Db, promise: Promise) -> Result<Census, OpenEr
             found: counted.keys,
         });
     }
-    Ok(expected)
+    Ok((expected, gone))
 }
 
 /// Commits the open itself, and sees that it was synced.
 fn prove_synced(dir: &Path, rows: &sled::Db, last: Census) -> Result<Census, OpenError> {
     let before = barrier::syncs();
     let commit = || {
-        let commit = Group::new(rows, last).finish();
+        let commit = Group::new(rows, &Gone::default(), last).finish();
         commit.apply(rows)?;
         rows.flush().map(|_| commit.census())
     };

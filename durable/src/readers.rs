@@ -6,20 +6,28 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use crate::error::Closed;
+use crate::gone::Gone;
 
 /// The rows, for everyone who reads.
 pub(crate) struct Readers {
     open: RwLock<Option<Open>>,
 }
 
+/// The rows of one generation, and which of them are gone.
+#[derive(Clone)]
+pub(crate) struct Rows {
+    pub(crate) tree: sled::Db,
+    pub(crate) gone: Arc<RwLock<Gone>>,
+}
+
 /// What is let go at the close, in this order: the lock last.
 struct Open {
-    rows: sled::Db,
+    rows: Rows,
     _lock: Arc<File>,
 }
 
 impl Readers {
-    pub(crate) fn new(rows: sled::Db, lock: Arc<File>) -> Self {
+    pub(crate) fn new(rows: Rows, lock: Arc<File>) -> Self {
         let open = Open { rows, _lock: lock };
         Self {
             open: RwLock::new(Some(open)),
@@ -27,7 +35,7 @@ impl Readers {
     }
 
     /// Runs a read. The next generation waits for it, and so should be short.
-    pub(crate) fn read<T>(&self, read: impl FnOnce(&sled::Db) -> T) -> Result<T, Closed> {
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&Rows) -> T) -> Result<T, Closed> {
         self.open
             .read()
             .as_ref()
@@ -36,9 +44,9 @@ impl Readers {
     }
 
     /// From here on reads are of these rows, unless the store was closed.
-    pub(crate) fn show(&self, rows: &sled::Db) {
+    pub(crate) fn show(&self, rows: Rows) {
         if let Some(open) = self.open.write().as_mut() {
-            open.rows = rows.clone();
+            open.rows = rows;
         }
     }
 

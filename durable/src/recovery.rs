@@ -16,6 +16,7 @@ use crate::census::Census;
 use crate::db::{Db, Options};
 use crate::error::{CloseError, Closed, Damage, OpenError};
 use crate::generation::Generation;
+use crate::gone::Gone;
 use crate::names;
 use crate::opening;
 use crate::rows::{self, ChunkSet};
@@ -108,22 +109,26 @@ pub fn examine(
         ),
         ..Report::default()
     };
-    let mut counted = Census::default();
+    let (mut counted, mut deleted) = (Census::default(), 0);
+    let gone = gone(&mut salvage, &mut counted).map_err(unreadable)?;
     let keys: Vec<_> = salvage
         .keys()
         .filter(|key| rows::is_head(key))
         .cloned()
         .collect();
     for head in keys {
+        let is_gone = gone.holds(&head);
         match assemble(&mut salvage, &head, &mut counted).map_err(unreadable)? {
+            Ok(_) if is_gone => deleted += 1,
             Ok(value) => salvaged(rows::user_key(&head), value)?,
+            Err(_) if is_gone => {}
             Err(_) => report.damaged.push(key_of(&head)),
         }
     }
-    report.salvaged = counted.keys;
-    report
-        .damaged
-        .extend(salvage.damaged().map(|head| key_of(head)));
+    report.salvaged = counted.keys - deleted;
+    report.expected = report.expected.map(|keys| keys.saturating_sub(deleted));
+    let damaged = salvage.damaged().filter(|head| !gone.holds(head));
+    report.damaged.extend(damaged.map(|head| key_of(head)));
     report.damaged.sort();
     report.complete = is_complete(&report, expected, counted);
     Ok(report)
@@ -238,6 +243,24 @@ fn choose(dir: &Path, promised: Option<u64>) -> Result<(PathBuf, Salvage), Recov
     let dir = dir.to_owned();
     let (_, path, salvage) = newest.ok_or(RecoverError::NoStore { dir })?;
     Ok((path, salvage))
+}
+
+/// The ranges of keys that are gone; counts the rows that say so.
+fn gone(salvage: &mut Salvage, counted: &mut Census) -> io::Result<Gone> {
+    let keys: Vec<_> = salvage
+        .keys()
+        .filter(|key| rows::is_range(key))
+        .cloned()
+        .collect();
+    let mut ranges = Vec::new();
+    for key in keys {
+        let row = salvage.row(&key)?.unwrap_or_default();
+        if let Ok(Some(range)) = rows::range(&key, &row) {
+            counted.enter(&key, value::share(&key, &row));
+            ranges.push(range);
+        }
+    }
+    Ok(Gone::of(ranges.into_iter()))
 }
 
 /// The value of a head, with its pieces, if all are there; counts them.

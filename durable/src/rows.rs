@@ -1,7 +1,9 @@
 //! The rows of the one tree, and how a value is put together from them.
 //!
 //! The first byte of a row's key says which space it is in: the store's own census, the heads
-//! (one per key of the user, in the user's order), or the chunks. A scan walks the heads alone.
+//! (one per key of the user, in the user's order), the chunks, or the ranges that are gone
+//! ([`Gone`](crate::gone::Gone)), which hold the last key under the first. A scan walks the heads
+//! alone.
 //!
 //! A value over [`CHUNK_BYTES`] lies in chunk rows; its head names the set. sled moves a page of
 //! 2 MiB or more (a quarter of a segment) to a file of its own that no sync covers. A leaf holds
@@ -14,6 +16,7 @@ use sled::{IVec, Tree};
 
 use crate::census::{Census, Share};
 use crate::error::{Damage, ReadError};
+use crate::gone::{Gone, Range};
 use crate::value::{self, Framed};
 
 /// The most of a value that one row holds, in bytes.
@@ -28,6 +31,7 @@ enum Space {
     Own = 0,
     Heads = 1,
     Chunks = 2,
+    Ranges = 3,
 }
 
 /// The row key of the user's `key`.
@@ -41,6 +45,38 @@ pub(crate) fn head(key: &[u8]) -> Vec<u8> {
 /// The user's key of a head.
 pub(crate) fn user_key(head: &[u8]) -> &[u8] {
     head.get(1..).unwrap_or_default()
+}
+
+/// The key before all rows that say what is gone.
+pub(crate) fn ranges_begin() -> IVec {
+    IVec::from(&[Space::Ranges as u8])
+}
+
+/// The row that says that a range of heads is gone, with its key.
+pub(crate) fn range_row(first: &[u8], last: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let key = [&[Space::Ranges as u8], user_key(first)].concat();
+    let row = Framed::Whole(user_key(last)).encode(&key);
+    (key, row)
+}
+
+/// The range that a row says is gone, if the row is one of those.
+pub(crate) fn range(key: &[u8], row: &[u8]) -> Result<Option<Range>, Damage> {
+    if !is_range(key) {
+        return Ok(None);
+    }
+    let last = whole(key, row)?;
+    Ok(Some((head(user_key(key)), head(last))))
+}
+
+/// All ranges that are gone.
+pub(crate) fn ranges(tree: &Tree) -> impl Iterator<Item = Result<Range, ReadError>> + use<> {
+    let rows = tree.scan_prefix([Space::Ranges as u8]);
+    rows.filter_map(|row| match row {
+        Ok((key, row)) => range(&key, &row)
+            .map_err(|damage| corrupt(&key, damage))
+            .transpose(),
+        Err(error) => Some(Err(engine(error))),
+    })
 }
 
 /// The chunks of one value. A set's name is never given twice, so that a reader whose head is out
@@ -96,13 +132,27 @@ impl ChunkSet {
         usize::try_from(self.len.div_ceil(CHUNK_BYTES as u64)).unwrap_or(usize::MAX)
     }
 
+    /// What the row keys of its chunks begin with.
+    pub(crate) fn prefix(self) -> Vec<u8> {
+        let mut prefix = vec![Space::Chunks as u8];
+        prefix.extend_from_slice(&self.commit.to_be_bytes());
+        prefix.extend_from_slice(&self.ordinal.to_be_bytes());
+        prefix
+    }
+
     fn row(self, index: u32) -> Vec<u8> {
-        let mut row = vec![Space::Chunks as u8];
-        row.extend_from_slice(&self.commit.to_be_bytes());
-        row.extend_from_slice(&self.ordinal.to_be_bytes());
+        let mut row = self.prefix();
         row.extend_from_slice(&index.to_be_bytes());
         row
     }
+}
+
+/// Which set a chunk belongs to, by the [prefix](ChunkSet::prefix); none when the key is no chunk's.
+pub(crate) fn prefix_of_set(key: &[u8]) -> Option<&[u8]> {
+    let is_chunk = key.first() == Some(&(Space::Chunks as u8));
+    key.split_last_chunk::<{ size_of::<u32>() }>()
+        .filter(|_| is_chunk)
+        .map(|(prefix, _)| prefix)
 }
 
 /// The chunks a head names; none when the value is whole.
@@ -113,6 +163,14 @@ pub(crate) fn chunks_of(head: &[u8], row: &[u8]) -> Result<Option<ChunkSet>, Dam
             let set = ChunkSet::decode(payload);
             set.map(Some).ok_or(Damage::Short { len: payload.len() })
         }
+    }
+}
+
+/// The value under `head`, unless that is gone.
+pub(crate) fn get(tree: &Tree, gone: &Gone, head: &[u8]) -> Result<Option<Bytes>, ReadError> {
+    match gone.holds(head) {
+        true => Ok(None),
+        false => read(tree, head),
     }
 }
 
@@ -197,19 +255,29 @@ pub(crate) fn census_row(census: &Census) -> (Vec<u8>, Vec<u8>) {
     (CENSUS.to_vec(), row)
 }
 
-/// Counts what is there: reads and checks every row.
-pub(crate) fn count(tree: &Tree) -> Result<Census, ReadError> {
-    let mut census = Census::default();
+/// Counts what is there, and what of it is gone: reads and checks every row.
+pub(crate) fn count(tree: &Tree) -> Result<(Census, Gone), ReadError> {
+    let (mut census, mut gone) = (Census::default(), Gone::read(tree)?);
     for row in tree.range(head(b"")..) {
         let (key, row) = row.map_err(engine)?;
-        census.enter(&key, checked_share(&key, &row)?);
+        let share = checked_share(&key, &row)?;
+        census.enter(&key, share);
+        if is_head(&key) && gone.holds(&key) {
+            let chunks = chunks_of(&key, &row).map_err(|damage| corrupt(&key, damage))?;
+            gone.count(chunks.map_or(share, |set| share.and(set.share)));
+        }
     }
-    Ok(census)
+    Ok((census, gone))
 }
 
 /// Whether the row is the head of a key of the user's.
 pub(crate) fn is_head(key: &[u8]) -> bool {
     key.first() == Some(&(Space::Heads as u8))
+}
+
+/// Whether the row says that a range is gone.
+pub(crate) fn is_range(key: &[u8]) -> bool {
+    key.first() == Some(&(Space::Ranges as u8))
 }
 
 /// Whether the row is the store's own, and in no census.
@@ -249,8 +317,10 @@ mod tests {
 
     fn apply(tree: &Tree, number: u64, batch: Batch) {
         let census = super::census(tree).unwrap().unwrap_or_default();
+        let gone = Gone::read(tree).unwrap();
         let mut group = Group::new(
             tree,
+            &gone,
             Census {
                 commit: number - 1,
                 ..census
@@ -357,7 +427,7 @@ mod tests {
         apply(&tree, 3, batch);
         let census = census(&tree).unwrap().unwrap();
         assert_eq!((census.commit, census.keys), (3, 1));
-        assert!(census.agrees_with(&count(&tree).unwrap()));
+        assert!(census.agrees_with(&count(&tree).unwrap().0));
     }
 
     #[test]
@@ -372,7 +442,7 @@ mod tests {
         assert_eq!(read(&tree, &head(b"key")), Ok(Some("again".into())));
         let census = census(&tree).unwrap().unwrap();
         assert_eq!(census.keys, 2);
-        assert!(census.agrees_with(&count(&tree).unwrap()));
+        assert!(census.agrees_with(&count(&tree).unwrap().0));
     }
 
     #[test]
@@ -384,6 +454,6 @@ mod tests {
         apply(&tree, 2, put(2));
         tree.insert(&head, old).unwrap();
         let census = census(&tree).unwrap().unwrap();
-        assert!(!census.agrees_with(&count(&tree).unwrap()));
+        assert!(!census.agrees_with(&count(&tree).unwrap().0));
     }
 }

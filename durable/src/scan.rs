@@ -3,10 +3,10 @@
 use std::ops::Bound;
 
 use bytes::Bytes;
-use sled::Tree;
 
 use crate::engine;
 use crate::error::{Closed, ReadError};
+use crate::readers::Rows;
 use crate::rows;
 
 /// The rows of a prefix in ascending order of keys, each as it is when it is reached: rows that
@@ -21,14 +21,19 @@ pub struct Scan {
 }
 
 enum State {
-    Rows { tree: Tree, rows: Box<sled::Iter> },
+    Rows {
+        rows: Rows,
+        found: Box<sled::Iter>,
+        /// Behind the last key.
+        end: Vec<u8>,
+    },
     Refused(Closed),
     Ended,
 }
 
 impl Scan {
     /// The keys that start with `prefix`, and come after `after` where one is given.
-    pub(crate) fn new(tree: Tree, prefix: &[u8], after: Option<&[u8]>) -> Self {
+    pub(crate) fn new(rows: Rows, prefix: &[u8], after: Option<&[u8]>) -> Self {
         let start = rows::head(prefix);
         let end = end_of(&start);
         let low = match after.map(rows::head) {
@@ -40,9 +45,9 @@ impl Scan {
             Some(after) if after >= start => Bound::Excluded(after),
             _ => Bound::Included(start),
         };
-        let rows = Box::new(tree.range((low, Bound::Excluded(end))));
+        let found = Box::new(rows.tree.range((low, Bound::Excluded(end.clone()))));
         Self {
-            state: State::Rows { tree, rows },
+            state: State::Rows { rows, found, end },
         }
     }
 
@@ -63,15 +68,15 @@ impl Iterator for Scan {
     type Item = Result<(Bytes, Bytes), ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (tree, rows) = match &mut self.state {
-            State::Rows { tree, rows } => (tree, rows),
+        let (rows, found, end) = match &mut self.state {
+            State::Rows { rows, found, end } => (rows, found, end),
             State::Refused(closed) => {
                 let error = ReadError::from(*closed);
                 return self.end_with(error);
             }
             State::Ended => return None,
         };
-        let item = contained(|| next_row(tree, rows).transpose()).transpose();
+        let item = contained(|| next_row(rows, found, end).transpose()).transpose();
         match item {
             Some(Err(error @ ReadError::Engine { .. })) => self.end_with(error),
             item => item,
@@ -79,14 +84,23 @@ impl Iterator for Scan {
     }
 }
 
-/// The next row that is still there.
-fn next_row(tree: &Tree, rows: &mut sled::Iter) -> Option<<Scan as Iterator>::Item> {
-    for row in rows {
+/// The next row that is still there. Nothing that is gone comes back while it is looked at.
+fn next_row(rows: &Rows, found: &mut sled::Iter, end: &[u8]) -> Option<<Scan as Iterator>::Item> {
+    let gone = rows.gone.read();
+    while let Some(row) = found.next() {
         let (head, row) = match row {
             Ok(row) => row,
             Err(error) => return Some(Err(rows::engine(error))),
         };
-        let value = match rows::follow(tree, &head, &row) {
+        if let Some((_, last)) = gone.around(&head) {
+            if last >= end {
+                return None;
+            }
+            let rest = (Bound::Excluded(last), Bound::Excluded(end));
+            *found = rows.tree.range::<&[u8], _>(rest);
+            continue;
+        }
+        let value = match rows::follow(&rows.tree, &head, &row) {
             Ok(Some(value)) => value,
             Ok(None) => continue,
             Err(error) => return Some(Err(error)),

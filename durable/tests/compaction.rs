@@ -27,8 +27,23 @@ fn often() -> Options {
     }
 }
 
+/// Some rows; and one more in a line if any are kept, of which now and then all go but the last hundred.
 fn change(rows: &mut Rows, dice: &mut StdRng, keep: u32) -> Batch {
     let mut batch = Batch::new();
+    let in_line = |number: u32| [b"line".as_slice(), &number.to_be_bytes()].concat();
+    let last = rows.keys().rfind(|key| key.starts_with(b"line"));
+    let number = last.map_or(0, |last| {
+        u32::from_be_bytes(*last.last_chunk().unwrap()) + 1
+    });
+    if keep > 0 {
+        batch.put(in_line(number), "waits");
+        rows.insert(in_line(number), "waits".into());
+    }
+    if number > 100 && dice.random_ratio(1, 20) {
+        let gone = in_line(0)..=in_line(number - 100);
+        batch.delete_range(gone.start(), gone.end(), 0);
+        rows.retain(|key, _| !gone.contains(key));
+    }
     for _ in 0..20 {
         let key = dice.random_range(0..2000u32).to_be_bytes().to_vec();
         if dice.random_range(0..100) >= keep {

@@ -49,8 +49,8 @@ impl Specimen {
         let mut dice = StdRng::seed_from_u64(1);
         for run in 0..3 {
             let db = Db::open(&store, Options::default()).unwrap();
-            for _ in 0..300 {
-                change(&db, &mut specimen.rows, &mut dice);
+            for number in 0..300 {
+                change(&db, &mut specimen.rows, 300 * run + number, &mut dice);
                 let now = specimen.rows.clone().into_iter();
                 specimen.ever.extend(now);
             }
@@ -102,9 +102,18 @@ fn specimen() -> Arc<Specimen> {
     specimen
 }
 
-/// Puts and deletes a few rows of few keys, small and large.
-fn change(db: &Db, rows: &mut Rows, dice: &mut StdRng) {
+/// Puts and deletes a few rows of few keys, small and large; and has one more wait in a line, from the
+/// front of which some go now and then, all at once. `number` is greater than any before.
+fn change(db: &Db, rows: &mut Rows, number: u32, dice: &mut StdRng) {
     let mut batch = Batch::new();
+    let in_line = |number: u32| format!("line/{number:09}").into_bytes();
+    batch.put(in_line(number), number.to_string());
+    rows.insert(in_line(number), number.to_string().into());
+    if dice.random_ratio(1, 20) {
+        let through = in_line(number - dice.random_range(0..40).min(number));
+        batch.delete_range(in_line(0), &through, 0);
+        rows.retain(|key, _| !key.starts_with(b"line/") || *key > through);
+    }
     for _ in 0..dice.random_range(1..6) {
         let key = format!("{}/{}", dice.random_range(0..9), dice.random_range(0..99)).into_bytes();
         if dice.random_ratio(1, 4) {
@@ -300,7 +309,7 @@ fn difference(found: &Rows, rows: &Rows) -> String {
 fn use_and_compare(dir: &Path, mut rows: Rows, seed: u64) -> Outcome {
     let mut dice = StdRng::seed_from_u64(seed);
     let db = Db::open(dir, Options::default()).unwrap();
-    (0..50).for_each(|_| change(&db, &mut rows, &mut dice));
+    (0..50).for_each(|number| change(&db, &mut rows, 1000 + number, &mut dice));
     db.close().unwrap();
     open_and_compare(dir, &rows)
 }

@@ -18,8 +18,12 @@ enum Step {
     Reopen,
 }
 
-/// A key, and its new value if it is to have one.
-type Change = (Vec<u8>, Option<Bytes>);
+#[derive(Debug, Clone)]
+enum Change {
+    Put(Vec<u8>, Bytes),
+    Delete(Vec<u8>),
+    DeleteRange(Vec<u8>, Vec<u8>),
+}
 
 fn step() -> impl Strategy<Value = Step> {
     let batches = vec(vec(change(), 0..6), 1..6);
@@ -28,27 +32,28 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Few keys, so that they are replaced often, of which some are prefixes of others.
 fn change() -> impl Strategy<Value = Change> {
-    let key = vec(prop_oneof![Just(0u8), Just(1), Just(255)], 0..3);
+    let key = || vec(prop_oneof![Just(0u8), Just(1), Just(255)], 0..3);
     let len = prop_oneof![4 => 0..200usize, 1 => 20_475..20_485usize, 1 => 20_480..100_000usize];
     let value = (len, any::<u8>()).prop_map(|(len, byte)| Bytes::from(vec![byte; len]));
-    (key, proptest::option::weighted(0.75, value))
+    prop_oneof![
+        6 => (key(), value).prop_map(|(key, value)| Change::Put(key, value)),
+        1 => key().prop_map(Change::Delete),
+        1 => (key(), key()).prop_map(|(first, last)| Change::DeleteRange(first, last)),
+    ]
 }
 
 fn commit(db: &Db, model: &mut Model, batches: Vec<Vec<Change>>) {
     for changes in batches {
         let mut batch = Batch::new();
-        for (key, value) in changes {
-            match value {
-                Some(value) => {
-                    batch.put(&key, value.clone());
-                    model.insert(key, value);
-                }
-                None => {
-                    batch.delete(&key);
-                    model.remove(&key);
-                }
+        for change in changes {
+            match change {
+                Change::Put(key, value) => batch.put(&key, value),
+                Change::Delete(key) => batch.delete(&key),
+                Change::DeleteRange(first, last) => batch.delete_range(&first, &last, 9),
             }
         }
+        let changes = batch.changes().iter();
+        changes.for_each(|change| change.apply(model));
         db.write(batch);
     }
     db.commit_blocking(Batch::new()).unwrap();

@@ -121,6 +121,37 @@ fn the_last_change_of_a_key_in_a_batch_wins() {
 }
 
 #[test]
+fn what_is_deleted_as_a_range_is_gone_until_it_is_put_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut db = open(dir.path());
+    let mut batch = Batch::new();
+    for key in ["a", "b", "c", "d", "e"] {
+        batch.put(key, pattern(if key == "c" { 100_000 } else { 10 }, 1));
+    }
+    db.commit_blocking(batch).unwrap();
+    let stored = db.stats().live_bytes;
+    let mut batch = Batch::new();
+    batch.put("cc", "of the same batch");
+    batch.delete_range("b", "d", 100_000);
+    db.commit_blocking(batch).unwrap();
+    assert!(db.stats().live_bytes < stored - 90_000);
+    for _ in 0..2 {
+        assert_eq!(keys(db.scan(b"")), ["a", "e"]);
+        assert_eq!(keys(db.scan_after(b"", b"b")), ["e"]);
+        assert_eq!(keys(db.scan(b"c")), [] as [&str; 0]);
+        assert_eq!(db.get(b"c"), Ok(None));
+        db.close().unwrap();
+        db = open(dir.path());
+        let live = db.stats().live_bytes;
+        assert!((1..1000).contains(&live), "{live} bytes are live");
+    }
+    db.commit_blocking(put("c", "again")).unwrap();
+    assert_eq!(keys(db.scan(b"")), ["a", "c", "e"]);
+    db.close().unwrap();
+    assert_eq!(keys(open(dir.path()).scan(b"")), ["a", "c", "e"]);
+}
+
+#[test]
 fn a_write_is_kept_without_being_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let db = open(dir.path());

@@ -48,8 +48,11 @@ pub(crate) trait MailboxStore: Send + Sync + 'static {
 /// What a change takes on the disk, in bytes of key and value.
 #[cfg(test)]
 pub(crate) fn row_bytes(write: Write) -> usize {
-    let row = row::of(write);
-    row.key.len() + row.value.map_or(0, |value| value.len())
+    match row::of(write) {
+        row::Row::Put(key, value) => key.len() + value.len(),
+        row::Row::Delete(key) => key.len(),
+        row::Row::DeleteRange(first, last, _) => first.len() + last.len(),
+    }
 }
 
 /// One run of the relay.

@@ -106,6 +106,17 @@ pub(crate) enum Write {
     },
     /// That message is not needed any more.
     DeleteMessage(Place),
+    /// Nothing of a mailbox's lane is needed any more up to a position.
+    DeleteThrough {
+        /// Whose mailbox.
+        device: Device,
+        /// Which of its lanes.
+        lane: Lane,
+        /// The position of the last that is not.
+        position: u64,
+        /// What was stored of it, in bytes of headers and bodies, about.
+        bytes: u64,
+    },
     /// What is kept of a device besides its mail.
     PutDevice {
         /// Which one.

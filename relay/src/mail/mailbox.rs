@@ -55,6 +55,24 @@ pub(crate) struct Arrival {
     pub(crate) guarded: bool,
 }
 
+/// What an acknowledgement covers of what has rows.
+#[derive(Default)]
+struct Acked {
+    count: usize,
+    bytes: u64,
+    last: Option<Slot>,
+}
+
+impl Acked {
+    fn add(&mut self, entry: &Entry) {
+        if !entry.is_held() {
+            self.count += 1;
+            self.bytes += entry.load().bytes;
+            self.last = Some(entry.slot());
+        }
+    }
+}
+
 /// One device's mailbox.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
@@ -247,6 +265,7 @@ impl Mailbox {
         answers: &mut Answers,
         desk: &mut Desk<'_>,
     ) {
+        let mut acked = Acked::default();
         while let Some(entry) = self.queue.take_acked(ack) {
             if let Some(sent) = entry.sent {
                 self.grace.measured(desk.now.time.since(sent));
@@ -256,9 +275,11 @@ impl Mailbox {
             } else {
                 desk.tally.drained += 1;
             }
-            self.let_go(&entry, Outcome::Delivered, desk);
+            acked.add(&entry);
+            self.count_out(&entry, Outcome::Delivered, desk);
             answers.part_ended(entry.answer, Outcome::Delivered, entry.is_stored());
         }
+        self.delete_acked(acked, desk);
         if let Some(told) = self.gap.take_acked(ack) {
             self.record.missed = self.record.missed.saturating_sub(told);
             self.put_record(desk);
@@ -523,19 +544,46 @@ impl Mailbox {
 
     /// Gives back what a message that left the queue has taken.
     fn let_go(&mut self, entry: &Entry, outcome: Outcome, desk: &mut Desk<'_>) {
+        self.count_out(entry, outcome, desk);
+        if !entry.is_held() {
+            let place = self.place(entry.slot());
+            desk.writes.push(Write::DeleteMessage(place));
+        }
+    }
+
+    /// Counts a message out that has left the queue; its row is still to be deleted.
+    fn count_out(&mut self, entry: &Entry, outcome: Outcome, desk: &mut Desk<'_>) {
         let (source, seq) = (Source::from(&entry.header.id), entry.header.id.seq);
         self.marks.ended(&source, seq, outcome);
         *desk.held -= entry.in_memory();
         desk.tally.mailbox_bytes -= entry.load().bytes.cast_signed();
         if !entry.is_held() {
-            let place = self.place(entry.slot());
-            desk.writes.push(Write::DeleteMessage(place));
             if outcome == Outcome::Expired && entry.header.may_wait_longest(desk.rules.max_ttl) {
                 self.note_lapse(source, seq, desk);
             } else {
                 self.note_mark(source, seq, desk);
             }
         }
+    }
+
+    /// Deletes the rows of what was acknowledged, and with them whatever stands before: it was
+    /// acknowledged, too, or has left. What waited all alone is deleted by itself.
+    fn delete_acked(&self, acked: Acked, desk: &mut Desk<'_>) {
+        let Some(last) = acked.last else {
+            return;
+        };
+        let first_left = self.queue.first(last.lane);
+        debug_assert!(first_left.is_none_or(|left| left > last.position));
+        let is_only_one = acked.count == 1 && first_left.is_none();
+        desk.writes.push(match is_only_one {
+            true => Write::DeleteMessage(self.place(last)),
+            false => Write::DeleteThrough {
+                device: self.owner.clone(),
+                lane: last.lane,
+                position: last.position,
+                bytes: acked.bytes,
+            },
+        });
     }
 
     fn place(&self, slot: Slot) -> Place {

@@ -24,6 +24,10 @@ pub(super) fn check<S: MailboxStore>(store: S, reopen: impl Fn(S) -> S) {
     let store = reopen(store);
     check_everything(&store);
     neighbours_stay_apart(&store);
+    a_lane_is_emptied_up_to_a_position(&store);
+    let store = reopen(store);
+    what_is_put_again_is_there(&store);
+    let store = reopen(store);
     what_is_deleted_is_gone(&store);
     let store = reopen(store);
     assert_eq!(store.load(&name("alice")).unwrap().messages, []);
@@ -208,6 +212,39 @@ fn neighbours_stay_apart<S: MailboxStore>(store: &S) {
         );
     }
     assert!(store.knows(&name("alice")).unwrap());
+}
+
+fn positions<S: MailboxStore>(store: &S) -> Vec<u64> {
+    let rows = store.load(&name("alice")).unwrap();
+    rows.messages.iter().map(|row| row.position).collect()
+}
+
+/// The other lane stays as it is, whatever its positions.
+fn a_lane_is_emptied_up_to_a_position<S: MailboxStore>(store: &S) {
+    let through = |position| Write::DeleteThrough {
+        device: phone(),
+        lane: Lane::Message,
+        position,
+        bytes: 300,
+    };
+    commit(store, vec![through(2), through(256)]);
+    assert_eq!(positions(store), [300, 1 << 40, 257]);
+    assert_eq!(store.body(&place(Lane::Message, 255)).unwrap(), None);
+}
+
+/// As what an account retains is, for a device that has lost its memory.
+fn what_is_put_again_is_there<S: MailboxStore>(store: &S) {
+    assert_eq!(positions(store), [300, 1 << 40, 257]);
+    let again = put(
+        place(Lane::Message, 255),
+        255,
+        Lane::Message,
+        "again".into(),
+    );
+    commit(store, vec![again]);
+    assert_eq!(positions(store), [255, 300, 1 << 40, 257]);
+    let body = store.body(&place(Lane::Message, 255)).unwrap();
+    assert_eq!(body, Some("again".into()));
 }
 
 fn what_is_deleted_is_gone<S: MailboxStore>(store: &S) {

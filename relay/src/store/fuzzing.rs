@@ -15,8 +15,9 @@ pub fn row(account: &Name, key: &[u8], value: &Bytes) -> Result<(Vec<u8>, Bytes)
     let mut rows = Rows::default();
     row::collect(&mut rows, key, value)?;
     let again = row::of(write(account, rows, value)?);
-    let key = again.key[row::prefix(account).len()..].to_vec();
-    Ok((key, again.value.unwrap_or_default()))
+    let (key, value) = again.put().unwrap_or_default();
+    let key = key[row::prefix(account).len()..].to_vec();
+    Ok((key, value))
 }
 
 /// What was written when the only one of `rows` was.

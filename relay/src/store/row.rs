@@ -13,11 +13,14 @@
 //! ␀ "clock"                                           → Reading
 //! ```
 //!
+//! The mail that a device has acknowledged is deleted as a range, which the store below knows how to do;
+//! it is one per lane, from position 0.
+//!
 //! Everything of an account stands together, so one scan loads it; a mailbox's messages come in
 //! the order of their positions. Names hold no zero byte, so none is a prefix of another's keys.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use holdfast_protocol::id::{Key, Lane, Name};
+use holdfast_protocol::id::{Device, Key, Lane, Name};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::StoreError;
@@ -41,13 +44,34 @@ const RETAINED: u8 = b'r';
 const ALLOWED: u8 = b'a';
 const REFUSALS: u8 = b'x';
 
-/// One row to put (with a value) or to delete.
-pub(super) struct Row {
-    pub(super) key: Vec<u8>,
-    pub(super) value: Option<Bytes>,
+/// What becomes of one row, or of some that stand together.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Row {
+    Put(Vec<u8>, Bytes),
+    Delete(Vec<u8>),
+    /// From the first key to the last, which take so many bytes.
+    DeleteRange(Vec<u8>, Vec<u8>, u64),
 }
 
-/// The row that a change comes down to.
+impl Row {
+    fn new(key: Vec<u8>, value: Option<Bytes>) -> Self {
+        match value {
+            Some(value) => Self::Put(key, value),
+            None => Self::Delete(key),
+        }
+    }
+
+    /// The row that is put, if one is.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn put(self) -> Option<(Vec<u8>, Bytes)> {
+        match self {
+            Self::Put(key, value) => Some((key, value)),
+            Self::Delete(_) | Self::DeleteRange(..) => None,
+        }
+    }
+}
+
+/// The rows that a change comes down to.
 pub(super) fn of(write: Write) -> Row {
     match write {
         Write::PutMessage {
@@ -61,25 +85,25 @@ pub(super) fn of(write: Write) -> Row {
                 Place::Mailbox { .. } => with_body(&header, &body),
                 Place::Retained { .. } => with_body(&(position, lane, &header), &body),
             };
-            Row {
-                key: place_key(&place),
-                value: Some(value),
-            }
+            Row::new(place_key(&place), Some(value))
         }
-        Write::DeleteMessage(place) => Row {
-            key: place_key(&place),
-            value: None,
-        },
+        Write::DeleteMessage(place) => Row::Delete(place_key(&place)),
+        Write::DeleteThrough {
+            device,
+            lane,
+            position,
+            bytes,
+        } => {
+            let key = |position| mailbox_key(&device, lane, position);
+            Row::DeleteRange(key(0), key(position), bytes)
+        }
         Write::PutDevice { device, record } => {
             let key = key(
                 &device.account,
                 DEVICE,
                 &[device.device.as_str().as_bytes()],
             );
-            Row {
-                key,
-                value: record.as_ref().map(encode),
-            }
+            Row::new(key, record.as_ref().map(encode))
         }
         Write::PutMark {
             account,
@@ -89,10 +113,8 @@ pub(super) fn of(write: Write) -> Row {
         } => {
             let device = device.as_ref().map_or("", Name::as_str);
             let parts = [device.as_bytes(), b"\0", &encode(&source)];
-            Row {
-                key: key(&account, MARK, &parts),
-                value: mark.as_ref().map(encode_mark),
-            }
+            let value = mark.as_ref().map(encode_mark);
+            Row::new(key(&account, MARK, &parts), value)
         }
         Write::PutRefusals {
             account,
@@ -100,25 +122,16 @@ pub(super) fn of(write: Write) -> Row {
             refusals,
         } => {
             let key = key(&account, REFUSALS, &[&encode(&source)]);
-            Row {
-                key,
-                value: refusals.as_ref().map(encode),
-            }
+            Row::new(key, refusals.as_ref().map(encode))
         }
-        Write::PutReading(reading) => Row {
-            key: CLOCK.to_vec(),
-            value: Some(encode(&reading)),
-        },
+        Write::PutReading(reading) => Row::new(CLOCK.to_vec(), Some(encode(&reading))),
         Write::PutAllowed {
             account,
             sender,
             allowed,
         } => {
             let key = key(&account, ALLOWED, &[sender.as_str().as_bytes()]);
-            Row {
-                key,
-                value: allowed.then(Bytes::new),
-            }
+            Row::new(key, allowed.then(Bytes::new))
         }
     }
 }
@@ -180,15 +193,18 @@ pub(super) fn place_key(place: &Place) -> Vec<u8> {
             device,
             lane,
             position,
-        } => {
-            let lane_and_position = [&[*lane as u8], &position.to_be_bytes()[..]].concat();
-            let parts = [device.device.as_str().as_bytes(), b"\0", &lane_and_position];
-            key(&device.account, MESSAGE, &parts)
-        }
+        } => mailbox_key(device, *lane, *position),
         Place::Retained { account, key: name } => {
             key(account, RETAINED, &[name.as_str().as_bytes()])
         }
     }
+}
+
+/// Where a message's row stands in a mailbox.
+fn mailbox_key(device: &Device, lane: Lane, position: u64) -> Vec<u8> {
+    let device_name = device.device.as_str().as_bytes();
+    let parts = [device_name, b"\0", &[lane as u8], &position.to_be_bytes()];
+    key(&device.account, MESSAGE, &parts)
 }
 
 /// The body in a message's row.
@@ -265,8 +281,10 @@ fn split_at_zero(rest: &[u8]) -> Result<(&[u8], &[u8]), StoreError> {
 }
 
 fn key(account: &Name, kind: u8, parts: &[&[u8]]) -> Vec<u8> {
-    let mut key = prefix(account);
-    key.push(kind);
+    let len = parts.iter().map(|part| part.len()).sum::<usize>();
+    let mut key = Vec::with_capacity(account.as_str().len() + 2 + len);
+    key.extend_from_slice(account.as_str().as_bytes());
+    key.extend_from_slice(&[0, kind]);
     parts.iter().for_each(|part| key.extend_from_slice(part));
     key
 }
@@ -350,9 +368,10 @@ mod tests {
             header: contract::header(Lane::Message, 1),
             body: Bytes::new(),
         });
-        let (_, key) = split_at_zero(&row.key)?;
+        let (key, value) = row.put().unwrap();
+        let (_, key) = split_at_zero(&key)?;
         let mut rows = Rows::default();
-        collect(&mut rows, key, &row.value.unwrap()).map(|()| rows)
+        collect(&mut rows, key, &value).map(|()| rows)
     }
 
     #[test]

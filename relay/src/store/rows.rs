@@ -4,7 +4,10 @@ use bytes::Bytes;
 use holdfast_durable::{Batch, Store};
 use holdfast_protocol::id::Name;
 
-use super::{Boot, Done, MailboxStore, StoreError, StoreStats, row};
+use super::{
+    Boot, Done, MailboxStore, StoreError, StoreStats,
+    row::{self, Row},
+};
 use crate::mail::{account::Rows, desk::Write, message::Place};
 
 /// Mail in the rows of a store.
@@ -87,11 +90,11 @@ fn batch(writes: Vec<Write>) -> Batch {
     let mut batch = Batch::new();
     for write in writes {
         let is_new = is_new(&write);
-        let row = row::of(write);
-        match row.value {
-            Some(value) if is_new => batch.put_new(row.key, value),
-            Some(value) => batch.put(row.key, value),
-            None => batch.delete(row.key),
+        match row::of(write) {
+            Row::Put(key, value) if is_new => batch.put_new(key, value),
+            Row::Put(key, value) => batch.put(key, value),
+            Row::Delete(key) => batch.delete(key),
+            Row::DeleteRange(first, last, bytes) => batch.delete_range(first, last, bytes),
         }
     }
     batch

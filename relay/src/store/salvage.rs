@@ -254,7 +254,8 @@ mod tests {
         salvaged.count(&key, &Bytes::new());
         assert_eq!(salvaged.newest_boot, 70);
         let row = row::of(retained(Positions::of_boot(80).take()));
-        salvaged.count(&row.key, &row.value.unwrap());
+        let (key, value) = row.put().unwrap();
+        salvaged.count(&key, &value);
         assert_eq!(salvaged.newest_boot, 80);
     }
 }

@@ -10,7 +10,7 @@
 use std::{collections::BTreeMap, fmt, ops::Bound, sync::Arc};
 
 use bytes::Bytes;
-use holdfast_durable::{Batch, Done, ReadError, RowsInOrder, Store};
+use holdfast_durable::{Batch, Change, Done, ReadError, RowsInOrder, Store};
 use parking_lot::Mutex;
 
 use super::{dice::Dice, planted::Planted};
@@ -45,8 +45,8 @@ pub(crate) enum Health {
     Unsyncable,
 }
 
-struct Change {
-    rows: Vec<(Vec<u8>, Option<Bytes>)>,
+struct Queued {
+    changes: Vec<Change>,
     done: Option<Done>,
 }
 
@@ -56,7 +56,7 @@ struct Platter {
     /// What is read.
     seen: Rows,
     /// Handed in and not told, oldest first; the first `applied` of them are seen.
-    queue: Vec<Change>,
+    queue: Vec<Queued>,
     applied: usize,
     /// How many of them the step under way is about.
     batch: usize,
@@ -153,11 +153,8 @@ pub(crate) struct SyncFailed;
 
 impl Platter {
     fn hand_in(&mut self, batch: &Batch, done: Option<Done>) {
-        let rows = batch.changes();
-        let rows = rows
-            .map(|(key, value)| (key.to_vec(), value.cloned()))
-            .collect();
-        self.queue.push(Change { rows, done });
+        let changes = batch.changes().to_vec();
+        self.queue.push(Queued { changes, done });
         // Now and then a change is seen at once, as the trait allows.
         if self.applied == self.queue.len() - 1 && self.dice.chance(0.3) {
             self.apply_next();
@@ -165,8 +162,8 @@ impl Platter {
     }
 
     fn apply_next(&mut self) {
-        let change = &self.queue[self.applied];
-        write(&mut self.seen, &change.rows);
+        let queued = &self.queue[self.applied];
+        write(&mut self.seen, &queued.changes);
         self.applied += 1;
     }
 
@@ -186,17 +183,14 @@ impl Platter {
             self.next = Step::Tell;
             return Ok(());
         }
-        for change in &mut self.queue[..self.batch] {
+        for queued in &mut self.queue[..self.batch] {
             if self.planted == Some(Planted::MailboxOfAnother) {
-                misplace(&mut change.rows, &mut self.dice);
+                misplace(&mut queued.changes, &mut self.dice);
             }
             if self.planted == Some(Planted::DeletedResurrected) {
-                let is_mail = |key: &[u8]| kind(key) == Some(b'm');
-                change
-                    .rows
-                    .retain(|(key, value)| value.is_some() || !is_mail(key));
+                queued.changes.retain(|change| !deletes_mail(change));
             }
-            write(&mut self.synced, &change.rows);
+            write(&mut self.synced, &queued.changes);
         }
         self.next = Step::Tell;
         Ok(())
@@ -204,7 +198,7 @@ impl Platter {
 
     fn told(&mut self) -> Vec<Done> {
         let told = self.queue.drain(..self.batch);
-        let told = told.filter_map(|change| change.done).collect();
+        let told = told.filter_map(|queued| queued.done).collect();
         self.applied -= self.batch;
         self.batch = 0;
         self.next = Step::Apply;
@@ -221,13 +215,13 @@ impl Platter {
             Crash::Kill => self.applied.max(synced),
             Crash::PowerCut => synced + self.dice.below(self.queue.len() - synced + 1),
         };
-        for change in &self.queue[synced..kept] {
-            write(&mut self.synced, &change.rows);
+        for queued in &self.queue[synced..kept] {
+            write(&mut self.synced, &queued.changes);
         }
         if self.planted == Some(Planted::PartialCommit)
             && let Some(torn) = self.queue.get(kept)
         {
-            write(&mut self.synced, &torn.rows[torn.rows.len() / 2..]);
+            write(&mut self.synced, &torn.changes[torn.changes.len() / 2..]);
         }
         let lost = self.queue.len() - kept;
         self.queue.clear();
@@ -292,12 +286,14 @@ impl Platter {
 }
 
 /// Makes changes.
-fn write(rows: &mut Rows, changes: &[(Vec<u8>, Option<Bytes>)]) {
-    for (key, value) in changes {
-        match value {
-            Some(value) => rows.insert(key.clone(), value.clone()),
-            None => rows.remove(key),
-        };
+fn write(rows: &mut Rows, changes: &[Change]) {
+    changes.iter().for_each(|change| change.apply(rows));
+}
+
+fn deletes_mail(change: &Change) -> bool {
+    match change {
+        Change::Put { .. } => false,
+        Change::Delete { key } | Change::DeleteRange { first: key, .. } => kind(key) == Some(b'm'),
     }
 }
 
@@ -308,9 +304,12 @@ pub(crate) fn kind(key: &[u8]) -> Option<u8> {
 }
 
 /// Now and then, mail of one account goes to another. Accounts have names of the same length here.
-fn misplace(rows: &mut [(Vec<u8>, Option<Bytes>)], dice: &mut Dice) {
-    for (key, value) in rows {
-        if kind(key) == Some(b'm') && value.is_some() && dice.chance(0.02) {
+fn misplace(changes: &mut [Change], dice: &mut Dice) {
+    for change in changes {
+        if let Change::Put { key, .. } = change
+            && kind(key) == Some(b'm')
+            && dice.chance(0.02)
+        {
             let end = key.iter().position(|byte| *byte == 0).unwrap_or(1);
             let last = &mut key[end - 1];
             *last = if *last == b'1' { b'2' } else { b'1' };

@@ -371,6 +371,11 @@ impl Queue {
         }
     }
 
+    /// The position of the oldest in a lane.
+    pub(super) fn first(&self, lane: Lane) -> Option<u64> {
+        self.line(lane).entries.keys().next().copied()
+    }
+
     /// Takes out the oldest message that an acknowledgement covers.
     pub(super) fn take_acked(&mut self, ack: Ack) -> Option<Entry> {
         let front = self.line(ack.lane).entries.values().next()?;

@@ -9,7 +9,7 @@ use holdfast_protocol::{
 };
 
 use super::fixture::{Home, Seen, mail, note, outcomes};
-use crate::mail::outlet::Outlet;
+use crate::mail::{desk::Write, message::Place, outlet::Outlet};
 
 const GRACE: Duration = Duration::from_millis(400);
 
@@ -92,6 +92,38 @@ fn the_window_counts_bytes_and_always_lets_one_through() {
     assert_eq!(home.seqs(&phone), [3]);
     home.ack(&phone, Lane::Message, u64::MAX);
     assert_eq!(home.seqs(&phone), [4], "however large");
+}
+
+#[test]
+fn what_is_acknowledged_is_deleted_up_to_there() {
+    let mut home = Home::new();
+    for seq in 1..=5 {
+        home.send(note(seq).body("1 KiB"));
+    }
+    home.commit();
+    let phone = home.attach("phone");
+    let at = positions(&home.take(&phone));
+    let through = |home: &Home| match home.deletions()[..] {
+        [
+            Write::DeleteThrough {
+                position, bytes, ..
+            },
+        ] => (position, bytes / 100),
+        _ => panic!("{:?}", home.deletions()),
+    };
+    home.ack(&phone, Lane::Message, at[0]);
+    assert_eq!(through(&home), (at[0], 1));
+    home.ack(&phone, Lane::Message, at[3]);
+    assert_eq!(through(&home), (at[3], 3));
+    home.crash(usize::MAX);
+    let phone = home.attach("phone");
+    let last = positions(&home.take(&phone));
+    assert_eq!(last, at[4..]);
+    home.ack(&phone, Lane::Message, last[0]);
+    let [Write::DeleteMessage(Place::Mailbox { position, .. })] = home.deletions()[..] else {
+        panic!("{:?}", home.deletions());
+    };
+    assert_eq!(position, at[4]);
 }
 
 #[test]

@@ -208,6 +208,14 @@ impl Home {
         while self.commit_one() {}
     }
 
+    /// What the last call has deleted of mailboxes.
+    pub(super) fn deletions(&self) -> Vec<Write> {
+        let (writes, _) = self.tail.last().unwrap();
+        let is_deletion =
+            |write: &&Write| matches!(write, Write::DeleteMessage(_) | Write::DeleteThrough { .. });
+        writes.iter().filter(is_deletion).cloned().collect()
+    }
+
     /// The relay is killed, and starts again. Of the changes that were not durable the disk has
     /// the first `kept`.
     pub(super) fn crash(&mut self, kept: usize) {

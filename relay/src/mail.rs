@@ -66,7 +66,8 @@
 //! sender gave it ends. At most `max_retained` keys (1,024) and `max_retained_bytes` (64 MiB) of
 //! bodies; else `retained_full`. A device that attaches with another memory than last time is given
 //! all of it, each message at its place in the account's order; that counts as room, but is never
-//! refused.
+//! refused. It is a state, and no part of its sender's order: what the sender had to send again after
+//! a crash has a later place, and comes behind it.
 //!
 //! **What is accepted stays.** It leaves a mailbox only when the device's application has it, when a
 //! newer one of its key replaces it, when its time to live is over, or when its device is forgotten.

@@ -112,7 +112,10 @@ impl World {
             })
             .unzip();
         let must = must.into_iter().flatten().collect();
-        self.judge.numbered(d, &id, entry, may, must);
+        let attached = self.devices[d]
+            .attached
+            .and(self.devices[d].relay_time(now));
+        self.judge.numbered(d, &id, entry, may, must, attached);
         self.note(Party::Device(d), Some(&id), || {
             format!(
                 "sends to {}, {} bytes, {:?}",

@@ -571,7 +571,11 @@ impl World {
                 let clocks_are_right = self.relays.iter().all(|relay| !relay.has_jumped());
                 self.judge.given_up(&id, relay_time, clocks_are_right);
             }
-            Output::Welcomed(welcome) => self.devices[d].told = Some((welcome.time_ms, now)),
+            Output::Welcomed(welcome) => {
+                self.devices[d].told = Some((welcome.time_ms, now));
+                let relay_time = Duration::from_millis(welcome.time_ms);
+                self.judge.welcomed(d, relay_time);
+            }
             Output::State(state) => {
                 let attached = matches!(state, State::Attached { .. });
                 self.devices[d].attached = attached.then_some(now);

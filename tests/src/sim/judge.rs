@@ -53,7 +53,8 @@ struct Record {
     /// In which life of its sender that was said.
     refused_in: Option<u32>,
     ended: bool,
-    /// What the sender's relay's clock showed when it was submitted first.
+    /// What the sender's relay's clock showed when it may have been submitted first, which is in the first
+    /// session since it was written: who dies in one does not remember what of it was submitted.
     submitted: Option<Duration>,
     /// Its outbox is no more.
     orphan: bool,
@@ -74,6 +75,8 @@ impl Record {
 #[derive(Debug, Default)]
 struct Seen {
     install: u32,
+    /// When it was installed.
+    since: Time,
     life: u32,
     /// What is in the app's hands in this life.
     hands: Hands,
@@ -150,6 +153,7 @@ impl Judge {
         entry: &Entry,
         may: Vec<usize>,
         must: Vec<usize>,
+        relay_time: Option<Duration>,
     ) {
         let record = Record {
             from,
@@ -162,7 +166,7 @@ impl Judge {
             answered: self.now,
             refused_in: None,
             ended: false,
-            submitted: None,
+            submitted: relay_time,
             orphan: false,
         };
         // A number whose message did not reach the disk may be drawn again: nobody was told of it.
@@ -197,6 +201,7 @@ impl Judge {
         let shown = std::mem::take(&mut seen.shown);
         *seen = Seen {
             install: seen.install + 1,
+            since: self.now,
             life: seen.life,
             gaps: seen.gaps,
             ever: ever.into_iter().chain(shown).collect(),
@@ -219,13 +224,16 @@ impl Judge {
         durable: u64,
     ) {
         let wrong = self.find_wrong(d, id, deliver, body, durable);
+        let is_keepsake = self.is_keepsake(d, id);
         let seen = &mut self.devices[d];
         seen.hands.insert(id.clone(), Hold::Open);
         let source = source_of(id);
         if seen.shown.insert(id.clone()) {
+            self.shows += 1;
+        }
+        if !is_keepsake {
             let highest = seen.highest.entry(source).or_default();
             *highest = (*highest).max(id.seq);
-            self.shows += 1;
         }
         if let Some(what) = wrong {
             self.breach(Some(id), format!("{what}: shown to device d{}", d + 1));
@@ -268,7 +276,7 @@ impl Judge {
             .get(&source_of(id))
             .copied()
             .unwrap_or_default();
-        if !seen.shown.contains(id) && id.seq < highest {
+        if !seen.shown.contains(id) && id.seq < highest && !self.is_keepsake(d, id) {
             return Some(format!("out of order: {highest} came before"));
         }
         if let (Some(Outcome::Refused(why)), Some(life)) = (record.answer, record.refused_in) {
@@ -284,6 +292,14 @@ impl Judge {
             return Some("it had expired".to_owned());
         }
         None
+    }
+
+    /// Whether a device may have a message from what its account retains, which is no part of any order.
+    fn is_keepsake(&self, d: usize, id: &MessageId) -> bool {
+        self.records.get(id).is_some_and(|record| {
+            let is_new = !record.must.contains(&d) || record.sent < self.devices[d].since;
+            record.entry.options.retain && is_new
+        })
     }
 
     /// The app does something with a message.
@@ -361,6 +377,13 @@ impl Judge {
         if let Some(what) = wrong {
             self.breach(Some(id), what);
         }
+    }
+
+    /// A device has a session, at this time by the clock of its relay.
+    pub(crate) fn welcomed(&mut self, d: usize, relay_time: Duration) {
+        let records = self.records.values_mut();
+        let own = records.filter(|record| record.from == d && !record.ended);
+        own.for_each(|record| drop(record.submitted.get_or_insert(relay_time)));
     }
 
     /// A message is submitted, at this time by the clock of the sender's relay.

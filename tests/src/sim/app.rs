@@ -112,10 +112,9 @@ impl World {
             })
             .unzip();
         let must = must.into_iter().flatten().collect();
-        let attached = self.devices[d]
-            .attached
-            .and(self.devices[d].relay_time(now));
-        self.judge.numbered(d, &id, entry, may, must, attached);
+        let device = &self.devices[d];
+        let relay_time = device.attached.and(device.relay_time(now));
+        self.judge.numbered(d, &id, entry, (may, must), relay_time);
         self.note(Party::Device(d), Some(&id), || {
             format!(
                 "sends to {}, {} bytes, {:?}",

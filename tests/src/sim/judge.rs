@@ -145,14 +145,14 @@ impl Judge {
         Some((record.sent, record.entry.to.account()))
     }
 
-    /// A message has got its number.
+    /// A message has got its number. It may be shown to some devices, and must be to some; its sender has
+    /// a session at this time by the clock of its relay, if it has one.
     pub(crate) fn numbered(
         &mut self,
         from: usize,
         id: &MessageId,
         entry: &Entry,
-        may: Vec<usize>,
-        must: Vec<usize>,
+        (may, must): (Vec<usize>, Vec<usize>),
         relay_time: Option<Duration>,
     ) {
         let record = Record {
@@ -382,8 +382,9 @@ impl Judge {
     /// A device has a session, at this time by the clock of its relay.
     pub(crate) fn welcomed(&mut self, d: usize, relay_time: Duration) {
         let records = self.records.values_mut();
-        let own = records.filter(|record| record.from == d && !record.ended);
-        own.for_each(|record| drop(record.submitted.get_or_insert(relay_time)));
+        for record in records.filter(|record| record.from == d && !record.ended) {
+            record.submitted.get_or_insert(relay_time);
+        }
     }
 
     /// A message is submitted, at this time by the clock of the sender's relay.

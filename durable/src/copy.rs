@@ -3,8 +3,8 @@
 //! Rows are copied in the order of their keys, a step at a time. A commit that comes meanwhile is
 //! applied to the copy too, as far as it is about keys that the copy has reached; the others it
 //! will find when it gets there. What is gone it passes over, and at the end the ranges that were gone
-//! when it began, and still are. The copy keeps a census of its own, from what it reads and replaces, and one of what
-//! it passes over, and is whole only when both together are the store's.
+//! when it began, and still are. The copy keeps a census of its own, from what it reads and replaces,
+//! and one of what it passes over, and is whole only when both together are the store's.
 
 use std::collections::HashSet;
 use std::ops::Bound;

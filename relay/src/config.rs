@@ -45,7 +45,6 @@ pub struct Config {
     /// How many threads carry messages; if not said, one less than there are processors, and at least
     /// one: the store has threads of its own, and each further one is woken for what another has in
     /// hand already.
-    #[serde(default)]
     pub threads: Option<NonZeroUsize>,
     /// Certificate, key, authority and list of revoked certificates.
     pub credentials: CredentialFiles,

@@ -6,13 +6,10 @@
 //! Each ticket is shown once, so that nobody on the way can tell by it who comes back (RFC 8446, appendix
 //! C.4).
 
-use std::{
-    collections::VecDeque,
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::VecDeque, fmt, sync::Arc};
 
 use holdfast_protocol::id::Name;
+use parking_lot::Mutex;
 use rustls::{
     NamedGroup,
     client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue},
@@ -50,11 +47,11 @@ struct Purse {
 
 impl ClientSessionStore for Purse {
     fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
-        *open(&self.wallet.key_exchange) = Some(group);
+        *self.wallet.key_exchange.lock() = Some(group);
     }
 
     fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
-        *open(&self.wallet.key_exchange)
+        *self.wallet.key_exchange.lock()
     }
 
     fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {
@@ -68,11 +65,11 @@ impl ClientSessionStore for Purse {
     fn remove_tls12_session(&self, _: &ServerName<'static>) {}
 
     fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
-        open(&self.wallet.tickets).put(&self.server, ticket);
+        self.wallet.tickets.lock().put(&self.server, ticket);
     }
 
     fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        open(&self.wallet.tickets).take(&self.server)
+        self.wallet.tickets.lock().take(&self.server)
     }
 }
 
@@ -80,11 +77,6 @@ impl fmt::Debug for Purse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Purse({})", self.server)
     }
-}
-
-/// Nothing that is done under the lock can fail half way.
-fn open<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
-    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Tickets and whose they are, oldest first.

@@ -6,12 +6,13 @@ use std::{
 };
 
 use holdfast_protocol::id::{Identity, InvalidId, Name, TrustDomain};
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::crypto::rustls::QuicClientConfig;
+#[cfg(feature = "server")]
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier};
 use rustls::{
     CipherSuite, RootCertStore,
     client::{Resumption, WebPkiServerVerifier},
     crypto::{CryptoProvider, ring},
-    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use rustls_pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject,
@@ -20,6 +21,8 @@ use rustls_pki_types::{
 use rustls_pki_types::{ServerName, UnixTime};
 use serde::Deserialize;
 
+#[cfg(feature = "server")]
+use crate::handshake::ServerTls;
 use crate::{identity::uri_identity, wallet::Wallet};
 
 /// How many times a client may resume one session: each ticket is good for one time, and the next
@@ -175,17 +178,19 @@ impl Credentials {
     ///
     /// # Errors
     /// [`CredentialError::Mismatch`] when key and certificate do not belong together.
-    pub fn server(&self, alpn: &[&[u8]]) -> Result<Arc<QuicServerConfig>, CredentialError> {
+    #[cfg(feature = "server")]
+    pub fn server(&self, alpn: &[&[u8]]) -> Result<Arc<ServerTls>, CredentialError> {
         let verifier = self.verifier_of_clients(self.revoked.iter().cloned())?;
         self.accepting(alpn, verifier)
     }
 
     /// The same, with a verifier of the caller's.
+    #[cfg(feature = "server")]
     pub(crate) fn accepting(
         &self,
         alpn: &[&[u8]],
         verifier: Arc<dyn ClientCertVerifier>,
-    ) -> Result<Arc<QuicServerConfig>, CredentialError> {
+    ) -> Result<Arc<ServerTls>, CredentialError> {
         let mut config = self.full_handshakes(alpn, verifier)?;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -204,7 +209,7 @@ impl Credentials {
         alpn: &[&[u8]],
         verifier: Arc<dyn ClientCertVerifier>,
         sessions: Arc<dyn rustls::server::StoresServerSessions>,
-    ) -> Result<Arc<QuicServerConfig>, CredentialError> {
+    ) -> Result<Arc<ServerTls>, CredentialError> {
         let mut config = self.full_handshakes(alpn, verifier)?;
         config.session_storage = sessions;
         config.send_tls13_tickets = TICKETS;
@@ -214,6 +219,7 @@ impl Credentials {
     }
 
     /// Proves clients' certificates, and for each of them that a list of revoked ones is its issuer's.
+    #[cfg(feature = "server")]
     pub(crate) fn verifier_of_clients(
         &self,
         revoked: impl IntoIterator<Item = CertificateRevocationListDer<'static>>,
@@ -228,6 +234,7 @@ impl Credentials {
             .map_err(mismatch)
     }
 
+    #[cfg(feature = "server")]
     fn full_handshakes(
         &self,
         alpn: &[&[u8]],
@@ -268,7 +275,7 @@ impl Credentials {
         })
     }
 
-    fn dialling(&self, alpn: &[u8]) -> Result<rustls::ClientConfig, CredentialError> {
+    pub(crate) fn dialling(&self, alpn: &[u8]) -> Result<rustls::ClientConfig, CredentialError> {
         let mut config = rustls::ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(mismatch)?
@@ -291,9 +298,9 @@ impl Credentials {
     }
 }
 
-fn quic_server(config: rustls::ServerConfig) -> Result<Arc<QuicServerConfig>, CredentialError> {
-    let config = QuicServerConfig::try_from(config).map_err(mismatch)?;
-    Ok(Arc::new(config))
+#[cfg(feature = "server")]
+fn quic_server(config: rustls::ServerConfig) -> Result<Arc<ServerTls>, CredentialError> {
+    Ok(Arc::new(ServerTls::new(config).map_err(mismatch)?))
 }
 
 /// The TLS half of connections to all servers of a fleet, and the sessions to resume with each.

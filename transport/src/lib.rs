@@ -15,6 +15,7 @@
 //! With the feature `server`, what accepting programs share:
 //!
 //! - `gate`: who may begin a handshake, and `line`: when;
+//! - `handshake`: TLS, as far as a connection that was accepted needs it;
 //! - `port`: sockets that accept, and `keys`, by which a restarted one is recognised;
 //! - `live`: credentials that are read again while the program runs, and the end of connections whose
 //!   certificates are revoked (`revocation`);
@@ -29,6 +30,8 @@ pub mod exchange;
 mod expiry;
 #[cfg(feature = "server")]
 pub mod gate;
+#[cfg(feature = "server")]
+pub mod handshake;
 pub mod identity;
 #[cfg(feature = "server")]
 pub mod keys;

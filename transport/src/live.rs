@@ -22,16 +22,14 @@ use holdfast_protocol::{
     id::{Identity, TrustDomain},
 };
 use parking_lot::Mutex;
-use quinn::{
-    Connection, Endpoint, ServerConfig,
-    crypto::rustls::{QuicClientConfig, QuicServerConfig},
-};
+use quinn::{Connection, Endpoint, ServerConfig, crypto::rustls::QuicClientConfig};
 use tokio::sync::Notify;
 
 use crate::{
     credentials::{CredentialError, CredentialFiles, Credentials},
     ending::error_code,
     expiry::{Reminder, Stage},
+    handshake::ServerTls,
     identity::peer_identity,
     revocation::{Leaf, RevocationLists, certificate_ends, expired, revoked},
     tickets::TicketFolder,
@@ -63,7 +61,7 @@ pub struct LiveCredentials {
 
 struct Current {
     credentials: Credentials,
-    server: Arc<QuicServerConfig>,
+    server: Arc<ServerTls>,
     lists: RevocationLists,
     certificate_ends: Option<SystemTime>,
 }
@@ -156,7 +154,7 @@ impl LiveCredentials {
     }
 
     /// The TLS half of accepting, as it stands now.
-    pub fn server(&self) -> Arc<QuicServerConfig> {
+    pub fn server(&self) -> Arc<ServerTls> {
         self.current.load().server.clone()
     }
 
@@ -225,7 +223,7 @@ impl LiveCredentials {
     pub async fn keep_current(
         self: Arc<Self>,
         endpoint: Endpoint,
-        configure: impl Fn(Arc<QuicServerConfig>) -> ServerConfig,
+        configure: impl Fn(Arc<ServerTls>) -> ServerConfig,
     ) {
         let mut reminders = Reminders::default();
         let mut look = tokio::time::interval(LOOK_EVERY);

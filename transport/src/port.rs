@@ -10,7 +10,6 @@ use std::{
 
 use quinn::{
     AsyncTimer, AsyncUdpSocket, Connection, Endpoint, Runtime, ServerConfig, TokioRuntime,
-    crypto::rustls::QuicServerConfig,
 };
 use socket2::SockRef;
 use tokio::time::timeout;
@@ -18,6 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     endpoint::{CONNECTION_WINDOW, Requests, SEND_WINDOW, transport},
+    handshake::ServerTls,
     keys::EndpointKeys,
 };
 
@@ -113,7 +113,7 @@ impl Runtime for Tracked {
 /// When the address cannot be bound.
 pub fn bind(
     address: SocketAddr,
-    tls: Arc<QuicServerConfig>,
+    tls: Arc<ServerTls>,
     requests: Requests,
     keys: &EndpointKeys,
 ) -> io::Result<Port> {
@@ -141,11 +141,7 @@ fn enlarge(socket: &UdpSocket) {
 
 /// What an accepting endpoint is configured with; also to exchange the certificates of a running
 /// one ([`Endpoint::set_server_config`]).
-pub fn server_config(
-    tls: Arc<QuicServerConfig>,
-    requests: Requests,
-    keys: &EndpointKeys,
-) -> ServerConfig {
+pub fn server_config(tls: Arc<ServerTls>, requests: Requests, keys: &EndpointKeys) -> ServerConfig {
     let mut config = ServerConfig::new(tls, keys.token());
     let mut transport = transport(requests);
     transport
@@ -167,7 +163,7 @@ pub fn widen(connection: &Connection) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::path::Path;
 
     use holdfast_certs::{Authority, Identity, KeyType, Overwrite, PairPaths, Terms, write_pair};
@@ -200,7 +196,8 @@ mod tests {
         assert!(after > before, "{before}, then {after}");
     }
 
-    fn credentials(dir: &Path) -> Credentials {
+    /// A relay's, of an authority of its own.
+    pub(crate) fn credentials(dir: &Path) -> Credentials {
         let (domain, now) = ("holdfast.test".parse().unwrap(), OffsetDateTime::now_utc());
         let authority = Authority::create(dir, &domain, KeyType::P256, now, Overwrite::Never);
         let authority = authority.unwrap();
@@ -226,6 +223,28 @@ mod tests {
             let mut recv = to.accept_uni().await.unwrap();
             assert_eq!(recv.read_to_end(4).await.unwrap(), b"word");
         }
+    }
+
+    /// What was left of the handshake is all that the next keys need.
+    #[tokio::test]
+    async fn both_ends_may_change_their_keys_as_often_as_they_like() {
+        let dir = tempfile::tempdir().unwrap();
+        let credentials = credentials(dir.path());
+        let (server, client) = (credentials.server(&[ALPN]), credentials.client(ALPN));
+        let keys = EndpointKeys::ephemeral().unwrap();
+        let local = "127.0.0.1:0".parse().unwrap();
+        let port = bind(local, server.unwrap(), Requests::Control, &keys).unwrap();
+        let (address, endpoint) = (port.endpoint().local_addr(), bind_client(local).unwrap());
+        let domain = credentials.trust_domain();
+        let connecting = dial(&endpoint, client.unwrap(), address.unwrap(), domain).unwrap();
+        let accepted = async { port.endpoint().accept().await.unwrap().await.unwrap() };
+        let (dialled, accepted) = tokio::join!(connecting, accepted);
+        let ends = [&dialled.unwrap(), &accepted];
+        for end in ends.repeat(2) {
+            talk(ends).await;
+            end.force_key_update();
+        }
+        talk(ends).await;
     }
 
     #[tokio::test]

@@ -125,6 +125,13 @@ impl Wire {
         self.connection.send_datagram(bytes)
     }
 
+    /// Little happens: gives back the memory that busier times have needed.
+    pub fn rest(&mut self) {
+        self.heard.shrink_to_fit();
+        self.control_out.pieces.shrink_to_fit();
+        self.bulk_out.waiting.shrink_to_fit();
+    }
+
     /// What was queued and not yet taken by QUIC, in bytes.
     pub fn backlog(&self) -> usize {
         self.control_out.bytes + self.bulk_out.bytes
@@ -259,7 +266,8 @@ struct BulkReader {
     pace: Option<Pace>,
     /// The origin of every [`Time`] here.
     started: Instant,
-    current: Option<Arriving>,
+    /// Boxed, as most of the time there is none.
+    current: Option<Box<Arriving>>,
     collected: BytesMut,
 }
 
@@ -289,13 +297,16 @@ impl BulkReader {
                 let stream = connection.accept_uni().await.map_err(|e| Err(e.into()))?;
                 let now = Time::at(started.elapsed());
                 let patience = self.pace.map(|pace| Patience::new(pace, now));
-                self.current = Some(Arriving { stream, patience });
+                self.current = Some(Box::new(Arriving { stream, patience }));
                 continue;
             };
             let read = tokio::select! {
                 biased;
                 read = arriving.stream.read_chunk(READ_SIZE, true) => read,
-                () = at_the_end_of(arriving.patience, started) => return Err(Ok(too_slow())),
+                // Boxed, for the same reason.
+                () = Box::pin(at_the_end_of(arriving.patience, started)) => {
+                    return Err(Ok(too_slow()));
+                }
             };
             match read {
                 Ok(Some(chunk)) => {
@@ -336,7 +347,8 @@ fn too_slow() -> Violation {
 /// Writes streams one after the other, in the order in which they were queued.
 #[derive(Debug, Default)]
 struct BulkWriter {
-    current: Option<Outgoing>,
+    /// Boxed, as most of the time there is none.
+    current: Option<Box<Outgoing>>,
     waiting: VecDeque<Encoded>,
     bytes: usize,
 }
@@ -361,7 +373,7 @@ impl BulkWriter {
             let mut outgoing = Outgoing::new(stream);
             outgoing.push(frame.head);
             outgoing.push(frame.body);
-            self.current = Some(outgoing);
+            self.current = Some(Box::new(outgoing));
         }
         let Some(current) = &mut self.current else {
             return Ok(());

@@ -278,6 +278,11 @@ impl Server {
         self.actions.pop_front()
     }
 
+    /// Little happens: gives back the memory that busier times have needed.
+    pub fn rest(&mut self) {
+        self.actions.shrink_to_fit();
+    }
+
     /// Whether the session has been welcomed, and has not ended.
     pub fn is_attached(&self) -> bool {
         matches!(self.phase, Phase::Attached { .. })

@@ -182,31 +182,49 @@ impl Context {
         }
     }
 
-    /// Most of a relay's connections are idle, so what is here is what they take: the future of an async
-    /// function has room for its arguments twice, and is inside of that of its caller.
-    async fn serve_guest(&self, guest: Guest) {
-        let who = tracing::field::display(&guest.identity);
-        tracing::Span::current().record("who", who);
-        let (connection, _admission) = (guest.connection, guest.admission);
-        let (gauge, ending) = match sender(guest.identity) {
-            Ok(sender) => (&self.metrics.sessions, {
-                self.metrics.sessions.inc();
-                match self.control_stream(connection).await {
-                    Ok(wire) => self.session(wire, sender).await,
-                    Err(ending) => ending,
-                }
-            }),
-            Err(relay) => (&self.metrics.links, {
-                self.metrics.links.inc();
-                match Wire::accept(connection, MAX_BULK_STREAM).await {
-                    Ok(wire) => self.link(wire, relay).await,
-                    Err(ending) => ending,
-                }
-            }),
+    /// Most of a relay's connections are idle, so what is here is what they take: whatever lives across an
+    /// await has its room in the connection's task, and each argument of an async function once more.
+    fn serve_guest(&self, guest: Guest) -> impl Future<Output = ()> {
+        let (connection, admission) = (guest.connection, guest.admission);
+        tracing::Span::current().record("who", tracing::field::display(&guest.identity));
+        let who = sender(guest.identity);
+        let gauge = match &who {
+            Ok(_) => &self.metrics.sessions,
+            Err(_) => &self.metrics.links,
         };
-        gauge.dec();
-        self.metrics.session_ended(&ending);
-        tracing::info!(%ending, "ended");
+        async move {
+            gauge.inc();
+            let ending = match who {
+                Ok(sender) => match self.session(connection, sender).await {
+                    Ok(pump) => pump.run().await,
+                    Err(ending) => ending,
+                },
+                Err(relay) => match self.link(connection, relay).await {
+                    Ok(pump) => pump.run().await,
+                    Err(ending) => ending,
+                },
+            };
+            gauge.dec();
+            self.metrics.session_ended(&ending);
+            tracing::info!(%ending, "ended");
+            drop(admission);
+        }
+    }
+
+    async fn session(
+        &self,
+        connection: Connection,
+        sender: Sender,
+    ) -> Result<Box<Pump<Session>>, Ending> {
+        let wire = self.control_stream(connection).await?;
+        let session = Session::new(
+            self.router.clone(),
+            self.server.clone(),
+            sender,
+            (&self.manners, self.comeback),
+            self.clock.now(),
+        );
+        Ok(Pump::new(wire, session, self.clock).with_tide(self.tide.clone()))
     }
 
     /// Until a device's control stream comes there is nothing to pump; one that never opens it is
@@ -225,22 +243,10 @@ impl Context {
         }
     }
 
-    fn session(&self, wire: Wire, sender: Sender) -> impl Future<Output = Ending> {
-        let session = Session::new(
-            self.router.clone(),
-            self.server.clone(),
-            sender,
-            (&self.manners, self.comeback),
-            self.clock.now(),
-        );
-        Pump::new(wire, session, self.clock)
-            .with_tide(self.tide.clone())
-            .run()
-    }
-
-    fn link(&self, wire: Wire, relay: Name) -> impl Future<Output = Ending> {
+    async fn link(&self, connection: Connection, relay: Name) -> Result<Box<Pump<Home>>, Ending> {
+        let wire = Wire::accept(connection, MAX_BULK_STREAM).await?;
         let home = Home::new(self.router.clone(), relay);
-        Pump::new(wire, home, self.clock).run()
+        Ok(Pump::new(wire, home, self.clock))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The only pump between QUIC and what is decided of a connection: carries bytes both ways, and
 //! brings the time.
 
-use std::{future, net::SocketAddr, time::Duration};
+use std::{future, mem, net::SocketAddr, time::Duration};
 
 use holdfast_transport::{
     Ending,
@@ -27,37 +27,35 @@ pub(crate) struct Pump<E> {
     /// Whether the relay goes on; `None` if the end does not care.
     tide: Option<watch::Receiver<Tide>>,
     told_to_go: bool,
+    /// Whether the last that came was a ping: as often as not, nothing else comes for long.
+    may_rest: bool,
 }
 
 impl<E: End> Pump<E> {
-    /// A pump for a connection that is up.
-    pub(crate) fn new(wire: Wire, end: E, clock: Clock) -> Self {
-        Self {
+    /// A pump for a connection that is up. Boxed, as the future of whoever is given a value, and hands
+    /// it on, has room for it more than once.
+    pub(crate) fn new(wire: Wire, end: E, clock: Clock) -> Box<Self> {
+        Box::new(Self {
             wire,
             end,
             clock,
             tide: None,
             told_to_go: false,
-        }
+            may_rest: false,
+        })
     }
 
     /// Tells the end when the tide turns.
-    pub(crate) fn with_tide(self, tide: watch::Receiver<Tide>) -> Self {
-        Self {
-            tide: Some(tide),
-            ..self
-        }
+    pub(crate) fn with_tide(mut self: Box<Self>, tide: watch::Receiver<Tide>) -> Box<Self> {
+        self.tide = Some(tide);
+        self
     }
 
     /// Carries until the connection ends.
-    pub(crate) fn run(self) -> impl Future<Output = Ending> {
-        // Boxed, as an async function that is given a value keeps room for it twice.
-        let mut pump = Box::new(self);
-        async move {
-            let ending = pump.carry().await;
-            pump.end.leave(pump.clock.now());
-            ending
-        }
+    pub(crate) async fn run(mut self: Box<Self>) -> Ending {
+        let ending = self.carry().await;
+        self.end.leave(self.clock.now());
+        ending
     }
 
     async fn carry(&mut self) -> Ending {
@@ -70,6 +68,7 @@ impl<E: End> Pump<E> {
             if let Some(ending) = self.perform() {
                 return ending;
             }
+            self.rest();
             let deadline = self.end.deadline().map(|time| self.clock.instant(time));
             if let Some(deadline) = deadline.filter(|deadline| *deadline != timer.deadline()) {
                 timer.as_mut().reset(deadline);
@@ -113,8 +112,17 @@ impl<E: End> Pump<E> {
         None
     }
 
+    /// Gives back memory after a ping, which is seldom enough to cost nothing.
+    fn rest(&mut self) {
+        if mem::take(&mut self.may_rest) {
+            self.wire.rest();
+            self.end.rest();
+        }
+    }
+
     fn take(&mut self, incoming: Incoming) {
         let now = self.clock.now();
+        self.may_rest = matches!(incoming, Incoming::Datagram(_));
         match incoming {
             Incoming::Control(bytes) => self.end.control(now, bytes),
             Incoming::Bulk(bytes) => self.end.bulk(now, bytes),

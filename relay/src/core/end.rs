@@ -157,6 +157,9 @@ pub(crate) trait End {
     /// The next thing to do.
     fn poll(&mut self) -> Option<Outgoing>;
 
+    /// Little happens: gives back the memory that busier times have needed.
+    fn rest(&mut self) {}
+
     /// The connection is gone.
     fn leave(&mut self, now: Moment);
 }

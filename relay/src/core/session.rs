@@ -445,6 +445,11 @@ impl End for Session {
         Some(outgoing)
     }
 
+    fn rest(&mut self) {
+        self.server.rest();
+        self.outgoing.shrink_to_fit();
+    }
+
     /// Takes the device off the online list, and drops what waits to be passed on for it.
     fn leave(&mut self, now: Moment) {
         if let Some(attachment) = self.attachment.take()

@@ -9,13 +9,14 @@ mod trail;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use holdfast_protocol::{
     id::{Device, Name, Recipient, Sender},
     message::{Ack, Options, Outcome, Refusal},
     time::Time,
 };
+use litemap::LiteMap;
 
 pub(crate) use self::rows::{Rows, StoredRow};
 use self::trail::Trail;
@@ -24,7 +25,7 @@ use super::{
     desk::{Desk, Durable, Write},
     mailbox::{Arrival, Known, Mailbox},
     message::{Header, Message, Party, Source},
-    online::{Attached, Online, Session},
+    online::{Attached, Online, Session, USUAL_DEVICES},
     outlet::{Asker, SessionId},
     policy,
     refusals::RefusalBook,
@@ -36,8 +37,8 @@ use super::{
 #[derive(Debug)]
 pub(crate) struct Account {
     name: Name,
-    /// Boxed, as the map makes room for eleven values at once, and most accounts have two devices.
-    mailboxes: BTreeMap<Name, Box<Mailbox>>,
+    /// A list, and boxed: most accounts have two devices, and a tree makes room for eleven at once.
+    mailboxes: LiteMap<Name, Box<Mailbox>>,
     online: Online,
     retained: Retained,
     allowed: BTreeSet<Name>,
@@ -52,7 +53,7 @@ impl Account {
         let mut account = Self {
             retained: Retained::new(name.clone()),
             name,
-            mailboxes: BTreeMap::new(),
+            mailboxes: LiteMap::with_capacity(USUAL_DEVICES),
             online: Online::default(),
             allowed: rows.allowed.into_iter().collect(),
             refusals: RefusalBook::default(),
@@ -178,7 +179,7 @@ impl Account {
 
     /// Time has passed: what is held too long is written.
     pub(crate) fn tick(&mut self, desk: &mut Desk<'_>) {
-        for (device, mailbox) in &mut self.mailboxes {
+        for (device, mailbox) in self.mailboxes.iter_mut() {
             mailbox.tick(self.online.get(device), desk);
         }
     }
@@ -194,7 +195,7 @@ impl Account {
     /// Now and then: drops what has expired, and what nobody waits for.
     pub(crate) fn sweep(&mut self, desk: &mut Desk<'_>) {
         self.tick(desk);
-        for (device, mailbox) in &mut self.mailboxes {
+        for (device, mailbox) in self.mailboxes.iter_mut() {
             mailbox.sweep(self.online.get(device).is_some(), desk);
         }
         self.mailboxes.retain(|_, mailbox| !mailbox.is_forgotten());

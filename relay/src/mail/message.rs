@@ -70,7 +70,7 @@ impl Header {
 }
 
 /// On whose account a message is: all of an account's devices count as one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Party {
     /// An account.
     Account(Name),

@@ -1,10 +1,12 @@
 //! Which devices of an account are attached: the online list, true at every moment.
 
-use std::collections::BTreeMap;
-
 use holdfast_protocol::{id::Name, time::Time};
+use litemap::LiteMap;
 
 use super::outlet::{Outbound, Outlet, SessionId};
+
+/// How many devices most accounts have at most.
+pub(super) const USUAL_DEVICES: usize = 2;
 
 /// One attached device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +39,14 @@ impl Session {
 }
 
 /// An account's attached devices.
-#[derive(Debug, Default)]
-pub(crate) struct Online(BTreeMap<Name, Box<Session>>);
+#[derive(Debug)]
+pub(crate) struct Online(LiteMap<Name, Box<Session>>);
+
+impl Default for Online {
+    fn default() -> Self {
+        Self(LiteMap::with_capacity(USUAL_DEVICES))
+    }
+}
 
 impl Online {
     /// The younger of two sessions of a device stays; the other is told so. Tells whether the new

@@ -8,13 +8,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use ahash::HashMap;
 use holdfast_protocol::{id::Name, limits::WINDOW, message::Refusal};
 use serde::{Deserialize, Serialize};
 
 use super::{
     desk::{Day, Desk, Write},
-    ledger::is_outdated,
+    ledger::{is_outdated, take_outdated},
     message::Source,
 };
 
@@ -54,7 +53,7 @@ struct Page {
 /// All refusals of an account.
 #[derive(Debug, Default)]
 pub(crate) struct RefusalBook {
-    pages: HashMap<Source, Page>,
+    pages: BTreeMap<Source, Page>,
     /// Sources of which nothing was ever written, the oldest first.
     unwritten: VecDeque<Source>,
 }
@@ -125,9 +124,9 @@ impl RefusalBook {
     }
 
     fn take_outdated(&mut self, today: Day) -> Vec<Source> {
-        let outdated = |_: &Source, page: &mut Page| is_outdated(page.refusals.day, today);
-        let taken = self.pages.extract_if(outdated);
-        let sources: Vec<Source> = taken.map(|(source, _)| source).collect();
+        let sources = take_outdated(&mut self.pages, |page| {
+            is_outdated(page.refusals.day, today)
+        });
         self.unwritten.retain(|source| !sources.contains(source));
         sources
     }

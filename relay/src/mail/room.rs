@@ -7,9 +7,11 @@
 //! What comes again after a crash is another matter: the device may have it already, and then a
 //! refusal would be a lie. [`Repeats`] is the room for that.
 
-use std::ops::{AddAssign, Sub, SubAssign};
+use std::{
+    collections::BTreeMap,
+    ops::{AddAssign, Sub, SubAssign},
+};
 
-use ahash::HashMap;
 use holdfast_protocol::{
     id::Lane,
     limits::{BULK_DELIVERY_WINDOW, DELIVERY_WINDOW},
@@ -125,7 +127,7 @@ impl Waiting {
 /// run. From one party no more than a device may have had unacknowledged when that run ended: who
 /// says of new messages that they are repeated gains one window in each run.
 #[derive(Debug, Default)]
-pub(crate) struct Repeats(HashMap<Party, [usize; 2]>);
+pub(crate) struct Repeats(BTreeMap<Party, [usize; 2]>);
 
 impl Repeats {
     /// Whether another one of a party's may be taken.

@@ -123,7 +123,7 @@ pub(super) struct Slot {
 }
 
 /// Messages of which only the newest matters: of one key, from one account or service.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Series {
     party: Party,
     key: Key,
@@ -144,7 +144,7 @@ struct Unsent {
     /// By when it expires.
     due: BTreeSet<(u64, Slot)>,
     /// What has a key.
-    series: HashMap<Series, BTreeSet<Slot>>,
+    series: BTreeMap<Series, BTreeSet<Slot>>,
 }
 
 impl Unsent {

@@ -53,6 +53,7 @@ struct Page {
 /// All refusals of an account.
 #[derive(Debug, Default)]
 pub(crate) struct RefusalBook {
+    /// A tree, as most accounts have none, and an empty tree takes little.
     pages: BTreeMap<Source, Page>,
     /// Sources of which nothing was ever written, the oldest first.
     unwritten: VecDeque<Source>,

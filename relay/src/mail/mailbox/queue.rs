@@ -143,7 +143,7 @@ impl Series {
 struct Unsent {
     /// By when it expires.
     due: BTreeSet<(u64, Slot)>,
-    /// What has a key.
+    /// What has a key. A tree, as most mailboxes have none, and an empty tree takes little.
     series: BTreeMap<Series, BTreeSet<Slot>>,
 }
 

@@ -6,14 +6,14 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     core::{Logbook, Source},
-    storage::{self, Origin},
+    storage::{Origin, file},
 };
 
 /// A message of the outbox: its record, and the body behind it.
 pub fn outbox(value: &[u8]) -> Option<Vec<u8>> {
-    let entry = storage::entry(1, value).ok()?;
-    let again = storage::record(&entry).ok()?;
-    Some(storage::as_it_was(value, again))
+    let entry = file::entry(1, value).ok()?;
+    let again = file::record(&entry).ok()?;
+    Some(file::as_it_was(value, again))
 }
 
 /// The account of time.
@@ -37,6 +37,6 @@ pub fn relays(value: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn again<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Option<Vec<u8>> {
-    let value: T = storage::decode(bytes).ok()?;
-    storage::encode(&value).ok()
+    let value: T = file::decode(bytes).ok()?;
+    file::encode(&value).ok()
 }

@@ -34,11 +34,12 @@
 //!
 //! # How it is made
 //!
-//! The handle ([`Client`]) talks to one driver task and one thread that writes (to memory: a task). The
-//! driver decides nothing: it carries what happens to an engine, and does what the engine says.
+//! The handle ([`Client`]) talks to one driver task and one thread that writes to the disk; without a
+//! directory there is none. The driver decides nothing: it carries what happens to an engine, and does
+//! what the engine says.
 //!
 //! ```text
-//!          send                  committer ── storage (redb: outbox, marks, logbook)
+//!          send                  committer ── storage (outbox, marks, logbook)
 //!   app ─ client ─────────────────┘   │
 //!    ^      │ done, allow, close      │ on disk
 //!    │      v                         v

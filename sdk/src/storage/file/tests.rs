@@ -2,6 +2,7 @@ use holdfast_protocol::time::Time;
 use tempfile::TempDir;
 
 use super::*;
+use crate::core::READY_BYTES;
 
 fn origin(owner: &str, number: u64) -> Origin {
     Origin {
@@ -11,25 +12,29 @@ fn origin(owner: &str, number: u64) -> Origin {
     }
 }
 
-fn append(storage: &Storage, bodies: &[usize]) -> Vec<u64> {
-    let changes = storage.begin().unwrap();
-    let to = "alice/phone".parse().unwrap();
-    let seqs = bodies.iter().map(|size| {
-        let (options, body) = (Options::default(), Bytes::from(vec![7; *size]));
-        changes.append(Lane::Message, 3, Recipient::clone(&to), options, body)
-    });
-    let seqs = seqs.map(|entry| entry.unwrap().seq).collect();
-    changes.commit(Durability::Immediate).unwrap();
-    seqs
+fn open(directory: &TempDir) -> File {
+    File::open(directory.path(), &origin("a/b", 1)).unwrap().0
 }
 
-fn load(storage: &Storage, after: u64) -> (Vec<u64>, u64) {
+fn append(file: &mut File, bodies: &[usize]) -> Vec<u64> {
+    let to: Recipient = "alice/phone".parse().unwrap();
+    let appended = file.change(true, |changes| {
+        let entries = bodies.iter().map(|size| {
+            let (options, body) = (Options::default(), Bytes::from(vec![7; *size]));
+            changes.append(Lane::Message, 3, to.clone(), options, body)
+        });
+        entries.map(|entry| Ok(entry?.seq)).collect()
+    });
+    appended.unwrap()
+}
+
+fn load(file: &File, after: u64) -> (Vec<u64>, u64) {
     let load = Load {
         lane: Lane::Message,
         after,
         session: 1,
     };
-    let loaded = storage.load(load).unwrap();
+    let loaded = file.load(load).unwrap();
     let seqs = loaded.entries.iter().map(|entry| entry.seq).collect();
     (seqs, loaded.through)
 }
@@ -67,28 +72,29 @@ fn what_was_committed_is_there_again() {
     };
     let networks = vec![("home".to_owned(), learned)];
     {
-        let (storage, stored, _) = Storage::open(Some(&path), &mine).unwrap();
+        let (mut file, stored, _) = File::open(&path, &mine).unwrap();
         assert_eq!(stored, mine);
-        assert_eq!(append(&storage, &[1, 1]), [1, 2]);
-        let changes = storage.begin().unwrap();
-        changes.mark(&mark).unwrap();
-        changes.mark(&gone).unwrap();
-        changes.unmark(&gone.source).unwrap();
-        changes.log(&logbook).unwrap();
-        changes.remember(&relays).unwrap();
-        changes.learn(&networks).unwrap();
-        changes.forget(Lane::Message, 1).unwrap();
-        changes.commit(Durability::Immediate).unwrap();
+        assert_eq!(append(&mut file, &[1, 1]), [1, 2]);
+        let changed = file.change(true, |changes| {
+            changes.mark(&mark)?;
+            changes.mark(&gone)?;
+            changes.unmark(&gone.source)?;
+            changes.log(&logbook)?;
+            changes.remember(&relays)?;
+            changes.learn(&networks)?;
+            changes.forget(Lane::Message, 1)
+        });
+        changed.unwrap();
     }
     let again = origin("alice/pc", 5);
-    let (storage, stored, restored) = Storage::open(Some(&path), &again).unwrap();
+    let (file, stored, restored) = File::open(&path, &again).unwrap();
     assert_eq!(stored, mine, "the numbers are drawn once");
     assert_eq!(restored.tails, [2, 0]);
     assert_eq!(restored.marks, [mark]);
     assert_eq!(restored.relays, relays);
     assert_eq!(restored.networks, networks);
     assert_eq!(restored.logbook.page(), 1);
-    assert_eq!(load(&storage, 0), (vec![2], 2));
+    assert_eq!(load(&file, 0), (vec![2], 2));
 }
 
 /// A file as it was written before there were pages and dates.
@@ -120,7 +126,7 @@ fn a_file_of_an_earlier_version_is_read_and_brought_up_to_date() {
         writing.commit().unwrap();
     }
     for _ in 0..2 {
-        let (storage, _, restored) = Storage::open(Some(dir.path()), &origin("a/b", 1)).unwrap();
+        let (file, _, restored) = File::open(dir.path(), &origin("a/b", 1)).unwrap();
         let mark = Mark {
             source: source.clone(),
             seq: 9,
@@ -133,7 +139,7 @@ fn a_file_of_an_earlier_version_is_read_and_brought_up_to_date() {
             after: 0,
             session: 1,
         };
-        let entries = storage.load(load).unwrap().entries;
+        let entries = file.load(load).unwrap().entries;
         let read = entries
             .iter()
             .map(|entry| (entry.to.to_string(), entry.page, &entry.body[..]));
@@ -147,89 +153,88 @@ fn a_file_of_an_earlier_version_is_read_and_brought_up_to_date() {
 
 #[test]
 fn a_message_is_read_with_its_page() {
-    let (storage, ..) = Storage::open(None, &origin("a/b", 1)).unwrap();
-    append(&storage, &[1]);
+    let dir = tempfile::tempdir().unwrap();
+    let mut file = open(&dir);
+    append(&mut file, &[1]);
     let load = Load {
         lane: Lane::Message,
         after: 0,
         session: 1,
     };
-    assert_eq!(storage.load(load).unwrap().entries[0].page, 3);
+    assert_eq!(file.load(load).unwrap().entries[0].page, 3);
 }
 
 #[test]
 fn a_number_is_never_drawn_twice_even_when_the_outbox_is_empty() {
     let dir = tempfile::tempdir().unwrap();
     for expected in 1..=3 {
-        let (storage, ..) = Storage::open(Some(dir.path()), &origin("a/b", 1)).unwrap();
-        assert_eq!(append(&storage, &[1]), [expected]);
-        let changes = storage.begin().unwrap();
-        changes.forget(Lane::Message, expected).unwrap();
-        changes.commit(Durability::Immediate).unwrap();
+        let mut file = open(&dir);
+        assert_eq!(append(&mut file, &[1]), [expected]);
+        let forgotten = file.change(true, |changes| changes.forget(Lane::Message, expected));
+        forgotten.unwrap();
     }
 }
 
 #[test]
-fn what_was_not_committed_is_not_there() {
-    let (storage, ..) = Storage::open(None, &origin("a/b", 1)).unwrap();
-    let changes = storage.begin().unwrap();
-    let to = "alice".parse().unwrap();
-    let (options, body) = (Options::default(), Bytes::from_static(b"lost"));
-    changes.append(Lane::Message, 1, to, options, body).unwrap();
-    drop(changes);
-    assert_eq!(load(&storage, 0), (vec![], 0));
-    assert_eq!(append(&storage, &[1]), [1]);
+fn of_a_change_that_fails_nothing_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut file = open(&dir);
+    let failed = file.change(true, |changes| {
+        let to = "alice".parse().unwrap();
+        let (options, body) = (Options::default(), Bytes::from_static(b"lost"));
+        changes.append(Lane::Message, 1, to, options, body)?;
+        Err::<(), _>(failed("the next one"))
+    });
+    assert_eq!(failed, Err(StorageError("the next one".to_owned())));
+    assert_eq!(load(&file, 0), (vec![], 0));
+    assert_eq!(append(&mut file, &[1]), [1]);
 }
 
 #[test]
 fn reading_stops_at_a_megabyte_and_goes_on_where_it_stopped() {
-    let (storage, ..) = Storage::open(None, &origin("a/b", 1)).unwrap();
-    append(&storage, &[2 * READY_BYTES, 600_000, 400_000, 100_000, 1]);
-    assert_eq!(load(&storage, 0), (vec![1], 1));
-    assert_eq!(load(&storage, 1), (vec![2, 3], 3));
-    assert_eq!(load(&storage, 3), (vec![4, 5], 5));
-    assert_eq!(load(&storage, 5), (vec![], 5));
+    let dir = tempfile::tempdir().unwrap();
+    let mut file = open(&dir);
+    append(&mut file, &[2 * READY_BYTES, 600_000, 400_000, 100_000, 1]);
+    assert_eq!(load(&file, 0), (vec![1], 1));
+    assert_eq!(load(&file, 1), (vec![2, 3], 3));
+    assert_eq!(load(&file, 3), (vec![4, 5], 5));
+    assert_eq!(load(&file, 5), (vec![], 5));
 }
 
 #[test]
 fn a_file_that_has_grown_is_made_small_when_the_outbox_is_empty() {
     let (dir, killed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let open = |dir: &TempDir| {
-        let opened = Storage::open(Some(dir.path()), &origin("a/b", 1));
-        opened.unwrap().0
-    };
     let size = |dir: &TempDir| fs::metadata(dir.path().join(FILE)).unwrap().len();
-    let storage = open(&dir);
-    append(&storage, &[1024 * 1024; 20]);
-    drop(storage);
-    let storage = open(&dir);
+    append(&mut open(&dir), &[1024 * 1024; 20]);
+    let mut file = open(&dir);
     assert!(size(&dir) > SHRINK_FROM, "it is needed");
-    let changes = storage.begin().unwrap();
-    (1..=20).for_each(|seq| changes.forget(Lane::Message, seq).unwrap());
-    changes.commit(Durability::Immediate).unwrap();
+    let emptied = file.change(true, |changes| {
+        (1..=20).try_for_each(|seq| changes.forget(Lane::Message, seq))
+    });
+    emptied.unwrap();
     // redb makes it small itself when it is closed, which an app that is killed never does.
     fs::copy(dir.path().join(FILE), killed.path().join(FILE)).unwrap();
     assert!(
         size(&killed) > SHRINK_FROM,
         "nothing else has made it small"
     );
-    let storage = open(&killed);
+    let mut file = open(&killed);
     assert!(size(&killed) < SHRINK_FROM / 4, "{} bytes", size(&killed));
-    assert_eq!(append(&storage, &[1]), [21]);
+    assert_eq!(append(&mut file, &[1]), [21]);
 }
 
 #[test]
 fn a_directory_has_one_user_and_one_owner() {
     let dir = tempfile::tempdir().unwrap();
-    let first = Storage::open(Some(dir.path()), &origin("alice/pc", 1)).unwrap();
+    let first = File::open(dir.path(), &origin("alice/pc", 1)).unwrap();
     let directory = dir.path().to_owned();
-    let second = Storage::open(Some(dir.path()), &origin("alice/pc", 1));
+    let second = File::open(dir.path(), &origin("alice/pc", 1));
     let in_use = ConnectError::InUse {
         directory: directory.clone(),
     };
     assert_eq!(second.err(), Some(in_use));
     drop(first);
-    let other = Storage::open(Some(dir.path()), &origin("bob/pc", 1));
+    let other = File::open(dir.path(), &origin("bob/pc", 1));
     let other_owner = ConnectError::OtherOwner {
         directory,
         owner: "alice/pc".to_owned(),
@@ -242,7 +247,7 @@ fn a_directory_has_one_user_and_one_owner() {
 fn a_file_that_is_no_database_is_an_error_that_names_the_directory() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join(FILE), vec![b'x'; 8192]).unwrap();
-    let error = Storage::open(Some(dir.path()), &origin("a/b", 1)).unwrap_err();
+    let error = File::open(dir.path(), &origin("a/b", 1)).unwrap_err();
     assert!(
         error
             .to_string()
@@ -256,7 +261,7 @@ fn nobody_else_may_look_into_the_directory() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("mine");
-    Storage::open(Some(&path), &origin("a/b", 1)).unwrap();
+    File::open(&path, &origin("a/b", 1)).unwrap();
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
 }

@@ -24,12 +24,19 @@ use crate::{
 /// What was dialled or asked, under way.
 type Errand = Pin<Box<dyn Future<Output = Dialled> + Send>>;
 
+/// How many notices are taken at a time.
+const NOTICES: usize = 256;
+
 /// Everything a client does in the background.
 pub(crate) struct Driver {
     engine: Engine,
     /// The engine's time starts here.
     origin: Instant,
     parts: Parts,
+    /// What has happened and is to be told to the engine.
+    inputs: Vec<Input>,
+    /// Notices on their way to become inputs.
+    heard: Vec<Notice>,
     errand: Option<Errand>,
     wire: Option<Wire>,
     /// Everything that was queued is to leave before anything is read.
@@ -51,6 +58,8 @@ impl Driver {
             engine: Engine::new(config, restored, Time::ZERO),
             origin: parts.board.origin(),
             parts,
+            inputs: Vec::new(),
+            heard: Vec::new(),
             errand: None,
             wire: None,
             flushing: false,
@@ -60,16 +69,16 @@ impl Driver {
     /// Runs until the app closes the client, or the storage fails.
     pub(crate) async fn run(mut self) {
         loop {
-            let input = match self.obey() {
-                None => self.next().await,
-                Some(Said::More(input)) => input,
+            match self.obey() {
+                None => self.listen().await,
+                Some(Said::More(input)) => self.inputs.push(input),
                 Some(Said::Stopped(state)) => return self.parts.stop(state).await,
-            };
+            }
             if let Some(wire) = &self.wire {
                 self.engine.set_backlog(wire.backlog());
             }
             let now = Time::at(self.origin.elapsed());
-            self.engine.handle(now, input);
+            self.engine.handle_all(now, self.inputs.drain(..));
             self.parts.board.set_radio(*self.engine.radio());
         }
     }
@@ -127,16 +136,24 @@ impl Driver {
     }
 
     /// Waits for what happens next.
-    async fn next(&mut self) -> Input {
+    async fn listen(&mut self) {
         let deadline = self.engine.deadline();
         let due = deadline.map(|due| self.origin + due.since_origin());
-        tokio::select! {
+        let input = tokio::select! {
             dialled = errand(&mut self.errand) => self.arrive(dialled),
-            input = listen(&mut self.wire, &mut self.flushing) => input,
+            input = hear(&mut self.wire, &mut self.flushing) => input,
             () = self.parts.dialler.send_failed() => Input::SendFailed,
-            Some(notice) = self.parts.notices.recv() => self.parts.counter.take(notice),
+            1.. = self.parts.notices.recv_many(&mut self.heard, NOTICES) => return self.take_notices(),
             () = sleep_until(due.unwrap_or(self.origin)), if due.is_some() => Input::Timeout,
-        }
+        };
+        self.inputs.push(input);
+    }
+
+    fn take_notices(&mut self) {
+        let counter = &mut self.parts.counter;
+        let notices = self.heard.drain(..);
+        self.inputs
+            .extend(notices.map(|notice| counter.take(notice)));
     }
 
     fn arrive(&mut self, dialled: Dialled) -> Input {
@@ -183,7 +200,7 @@ async fn errand(errand: &mut Option<Errand>) -> Dialled {
 }
 
 /// Waits for what the relay says, and writes meanwhile; for ever, if there is none. Cancel safe.
-async fn listen(connected: &mut Option<Wire>, flushing: &mut bool) -> Input {
+async fn hear(connected: &mut Option<Wire>, flushing: &mut bool) -> Input {
     let Some(wire) = connected else {
         return std::future::pending().await;
     };

@@ -70,13 +70,11 @@ impl Desk {
         } else {
             outputs.push_back(Output::Remembered { source, seq });
         }
-        self.write_marks(outputs);
     }
 
     /// The app has let go of a message without being done.
-    pub(crate) fn dropped(&mut self, source: &Source, seq: u64, outputs: &mut Outputs) {
+    pub(crate) fn dropped(&mut self, source: &Source, seq: u64) {
         self.inbox.dropped(source, seq);
-        self.write_marks(outputs);
     }
 
     /// The app changes the list of allowed senders.
@@ -108,7 +106,6 @@ impl Desk {
             Event::GoAway(go_away) => return Some(go_away),
             Event::Welcomed(_) => {}
         }
-        self.write_marks(outputs);
         None
     }
 
@@ -225,7 +222,8 @@ impl Desk {
         }
     }
 
-    fn write_marks(&mut self, outputs: &mut Outputs) {
+    /// Has the marks written that have moved.
+    pub(crate) fn write_marks(&mut self, outputs: &mut Outputs) {
         let due = self.inbox.take_due().into_iter();
         outputs.extend(due.map(|mark| Output::Store(Job::Mark(mark))));
     }

@@ -186,7 +186,21 @@ impl Engine {
 
     /// Takes what happened. `now` never goes back.
     pub fn handle(&mut self, now: Time, input: Input) {
+        self.handle_all(now, [input]);
+    }
+
+    /// Takes what happened at the same time, and says only then what is to be said of it: an
+    /// acknowledgement of the last covers the others.
+    pub fn handle_all(&mut self, now: Time, inputs: impl IntoIterator<Item = Input>) {
         let before = self.outputs.len();
+        for input in inputs {
+            self.take(now, input);
+        }
+        self.converse(now);
+        self.count_said(before, now);
+    }
+
+    fn take(&mut self, now: Time, input: Input) {
         if let Some(bytes) = input.air_bytes() {
             self.radio.receive(bytes, now);
         }
@@ -204,9 +218,7 @@ impl Engine {
             Input::Marked(mark) => self.desk.marked(&mark, &mut self.outputs),
             Input::Begun { page } => self.desk.begun(page),
             Input::Done { source, seq } => self.desk.done(source, seq, &mut self.outputs),
-            Input::Dropped { source, seq } => {
-                self.desk.dropped(&source, seq, &mut self.outputs);
-            }
+            Input::Dropped { source, seq } => self.desk.dropped(&source, seq),
             Input::Allow {
                 tag,
                 account,
@@ -226,8 +238,6 @@ impl Engine {
             Input::StorageEnded => self.storage_ended(now),
             Input::Timeout => self.handle_timeout(now),
         }
-        self.converse(now);
-        self.count_said(before, now);
     }
 
     /// Counts what was said last, behind so many outputs that nobody has fetched yet.
@@ -595,6 +605,7 @@ impl Engine {
     /// Hands the session what it can take, and does what it asks for, until there is nothing more.
     fn converse(&mut self, now: Time) {
         loop {
+            self.desk.write_marks(&mut self.outputs);
             if let Phase::Serving { session, .. } = &mut self.phase {
                 self.desk.serve(session, now, &mut self.outputs);
             }

@@ -258,14 +258,17 @@ impl Inbox {
         let Some(line) = line else {
             return;
         };
-        if let Some(seq) = line.advance() {
-            line.made_ms = self.now_ms;
-            self.due.push(Mark {
-                source: source.clone(),
-                seq,
-                made_ms: self.now_ms,
-            });
-        }
+        let Some(seq) = line.advance() else {
+            return;
+        };
+        line.made_ms = self.now_ms;
+        // The last one of a source covers those before it.
+        self.due.pop_if(|mark| mark.source == *source);
+        self.due.push(Mark {
+            source: source.clone(),
+            seq,
+            made_ms: self.now_ms,
+        });
     }
 }
 
@@ -321,6 +324,17 @@ mod tests {
         assert!(inbox.done(&pc(), 1));
         assert_eq!(write_marks(&mut inbox), [4]);
         assert_eq!(acks(&mut inbox), [101]);
+    }
+
+    #[test]
+    fn of_what_is_done_at_once_one_mark_of_each_source_is_written() {
+        let mut inbox = Inbox::new(Vec::new());
+        for (position, (from, seq)) in (100..).zip([(pc(), 1), (pc(), 2), (source("bob/pc"), 1)]) {
+            assert!(inbox.arrived(position, from.clone(), seq));
+            assert!(inbox.done(&from, seq));
+        }
+        assert_eq!(write_marks(&mut inbox), [2, 1]);
+        assert_eq!(acks(&mut inbox), [102]);
     }
 
     #[test]

@@ -169,6 +169,20 @@ fn what_the_app_is_done_with_is_acknowledged_when_the_mark_is_on_the_disk() {
 }
 
 #[test]
+fn what_happens_at_once_is_acknowledged_at_once() {
+    let mut engine = attached();
+    let sources = [("alice/pc", 100), ("alice/tablet", 101)]
+        .map(|(device, position)| deliver_from(device, position, &mut engine, at(20)));
+    let done = sources.clone().map(|source| Input::Done { source, seq: 1 });
+    engine.handle_all(at(30), done);
+    said(&mut engine);
+    let marked = sources.map(|source| Input::Marked(mark(source)));
+    engine.handle_all(at(40), marked);
+    let expected = ["Remembered", "Remembered", "Control"];
+    assert_eq!(said(&mut engine), expected, "one acknowledgement of both");
+}
+
+#[test]
 fn a_mark_is_news_to_whom_it_covers_and_to_nobody_else() {
     let mut engine = attached();
     let sources = [("alice/pc", 100), ("alice/tablet", 101)]

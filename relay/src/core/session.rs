@@ -153,10 +153,12 @@ impl Session {
             Event::Hello(hello) => self.handle_hello(now, hello),
             Event::Submit { lane, submit, body } => {
                 let (size, sent) = (body.len(), Sent { lane, submit, body });
-                if self.throttle.queue(now.time, size, sent) && !self.seat.waits() {
+                self.throttle.queue(size, sent);
+                let done = self.let_through(now);
+                if self.throttle.is_waiting() && !self.seat.waits() {
                     self.metrics.throttled.inc();
                 }
-                self.let_through(now)
+                done
             }
             Event::Ack(ack) => self.handle_ack(now, ack),
             Event::Seen { background } => {

@@ -178,7 +178,9 @@ impl Unsent {
 /// One lane.
 #[derive(Debug, Default)]
 struct Line {
-    entries: BTreeMap<u64, Entry>,
+    /// By position; boxed, as a map that is filled at its end keeps room for twice as many, and moves
+    /// those behind the one that it takes out.
+    entries: BTreeMap<u64, Box<Entry>>,
     /// How many at the front have been handed over.
     sent: usize,
     /// Their bytes.
@@ -189,7 +191,7 @@ struct Line {
 
 impl Line {
     /// Splits off those that have been handed over.
-    fn take_sent(&mut self) -> BTreeMap<u64, Entry> {
+    fn take_sent(&mut self) -> BTreeMap<u64, Box<Entry>> {
         let rest = self.entries.split_off(&(self.sent_through + 1));
         (self.sent, self.sent_bytes, self.sent_through) = (0, 0, 0);
         std::mem::replace(&mut self.entries, rest)
@@ -235,7 +237,8 @@ impl Queue {
 
     /// A message, if it waits.
     pub(super) fn get(&self, slot: Slot) -> Option<&Entry> {
-        self.line(slot.lane).entries.get(&slot.position)
+        let entry = self.line(slot.lane).entries.get(&slot.position);
+        entry.map(|entry| &**entry)
     }
 
     /// Notes who waits to hear what becomes of a message.
@@ -258,25 +261,31 @@ impl Queue {
         }
         self.unsent.insert(&entry);
         let line = &mut self.lines[slot.lane as usize];
-        line.entries.insert(slot.position, entry);
+        line.entries.insert(slot.position, Box::new(entry));
     }
 
     /// Takes a message out.
-    pub(super) fn remove(&mut self, slot: Slot) -> Option<Entry> {
+    pub(super) fn remove(&mut self, slot: Slot) -> Option<Box<Entry>> {
         let line = &mut self.lines[slot.lane as usize];
         let entry = line.entries.remove(&slot.position)?;
+        self.count_out(&entry);
+        Some(entry)
+    }
+
+    fn count_out(&mut self, entry: &Entry) {
+        let slot = entry.slot();
         if entry.sent.is_some() {
+            let line = &mut self.lines[slot.lane as usize];
             line.sent -= 1;
             line.sent_bytes -= entry.bytes;
         } else {
-            self.unsent.remove(&entry);
+            self.unsent.remove(entry);
         }
         self.load -= entry.load();
-        self.release(&entry);
+        self.release(entry);
         self.in_memory -= entry.in_memory();
         self.unstored -= usize::from(!entry.is_stored());
         self.held.remove(&slot);
-        Some(entry)
     }
 
     /// Gives back its party's room.
@@ -293,7 +302,7 @@ impl Queue {
     /// Where everything stands.
     pub(super) fn slots(&self) -> Vec<Slot> {
         let entries = self.lines.iter().flat_map(|line| line.entries.values());
-        entries.map(Entry::slot).collect()
+        entries.map(|entry| entry.slot()).collect()
     }
 
     /// Since when the oldest of what is held in memory has been.
@@ -335,7 +344,7 @@ impl Queue {
     pub(super) fn next_unsent(&self, lane: Lane) -> Option<&Entry> {
         let line = self.line(lane);
         let rest = (Bound::Excluded(line.sent_through), Bound::Unbounded);
-        line.entries.range(rest).next().map(|(_, entry)| entry)
+        line.entries.range(rest).next().map(|(_, entry)| &**entry)
     }
 
     /// Whether the window lets a body of `bytes` follow.
@@ -377,11 +386,12 @@ impl Queue {
     }
 
     /// Takes out the oldest message that an acknowledgement covers.
-    pub(super) fn take_acked(&mut self, ack: Ack) -> Option<Entry> {
-        let front = self.line(ack.lane).entries.values().next()?;
-        let is_covered = front.sent.is_some() && front.position <= ack.through;
-        let slot = front.slot();
-        is_covered.then(|| self.remove(slot)).flatten()
+    pub(super) fn take_acked(&mut self, ack: Ack) -> Option<Box<Entry>> {
+        let front = self.lines[ack.lane as usize].entries.first_entry()?;
+        let is_covered = front.get().sent.is_some() && front.get().position <= ack.through;
+        let entry = is_covered.then(|| front.remove())?;
+        self.count_out(&entry);
+        Some(entry)
     }
 
     /// The next one that is past its time to live and was not handed over.
@@ -402,7 +412,8 @@ impl Queue {
 
     fn entry(&mut self, slot: Slot) -> Option<&mut Entry> {
         let line = &mut self.lines[slot.lane as usize];
-        line.entries.get_mut(&slot.position)
+        let entry = line.entries.get_mut(&slot.position);
+        entry.map(|entry| &mut **entry)
     }
 }
 

@@ -84,8 +84,12 @@ async fn queued(writer: &Writer, jobs: usize) {
 }
 
 fn send(committer: &Committer) -> JoinHandle<Result<Taken, SendError>> {
+    send_this(committer, draft("body"))
+}
+
+fn send_this(committer: &Committer, draft: Draft) -> JoinHandle<Result<Taken, SendError>> {
     let committer = committer.clone();
-    tokio::spawn(async move { committer.append(draft("body")).await })
+    tokio::spawn(async move { committer.append(draft).await })
 }
 
 #[tokio::test]
@@ -110,6 +114,38 @@ async fn what_is_sent_at_once_shares_a_sync() {
         };
         assert_eq!(appended.entry.seq, seq);
     }
+}
+
+#[tokio::test]
+async fn four_megabytes_may_wait_for_the_disk_and_whoever_sends_more_waits() {
+    const MIB: usize = 1024 * 1024;
+    let (committer, writer, mut said, _) = committer();
+    let sending = [2 * MIB, 2 * MIB, 1].map(|size| {
+        let body = Bytes::from(vec![7; size]);
+        send_this(&committer, Draft { body, ..draft("") })
+    });
+    queued(&writer, 2).await;
+    tokio::task::yield_now().await;
+    assert_eq!(writer.queue.len(), 2, "there is no room for the third");
+    let running = spawn_blocking(|| writer.run());
+    // Until the driver has the first, it takes room.
+    assert!(matches!(said.recv().await, Some(Notice::Appended(_))));
+    for one in sending {
+        one.await.unwrap().unwrap();
+    }
+    committer.stop();
+    running.await.unwrap();
+}
+
+#[test]
+fn what_nobody_waits_for_reaches_the_disk_at_the_end() {
+    let (_committer, mut writer, _said, meter) = committer();
+    let syncs = || meter.syncs.load(Ordering::SeqCst);
+    let before = syncs();
+    writer.worker.work(vec![Task::Do(Job::Pause)]).unwrap();
+    assert_eq!(syncs(), before, "nobody waits for it");
+    writer.worker.sync();
+    assert!(syncs() > before);
 }
 
 #[tokio::test]
@@ -197,6 +233,14 @@ async fn a_full_disk_is_told_to_the_sender_and_to_the_driver() {
     assert!(matches!(said.recv().await, Some(Notice::Failed(_))));
     let late = committer.append(draft("late")).await;
     assert_eq!(late.err(), Some(SendError::Closed));
+}
+
+#[test]
+fn who_asks_for_something_on_a_disk_leaves_it_to_a_thread() {
+    let (notices, _said) = mpsc::unbounded_channel();
+    let storage = Storage::File(File::on(Disk::default()));
+    let committer = Committer::start(storage, &Logbook::default(), notices).unwrap();
+    assert!(matches!(committer.way, Way::Thread(_)));
 }
 
 /// Without a disk.

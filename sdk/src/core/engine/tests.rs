@@ -169,6 +169,20 @@ fn what_the_app_is_done_with_is_acknowledged_when_the_mark_is_on_the_disk() {
 }
 
 #[test]
+fn what_the_app_has_let_go_of_is_shown_again_in_the_next_session() {
+    let mut engine = attached();
+    let source = deliver(&mut engine, at(20));
+    engine.handle(at(30), Input::Dropped { source, seq: 1 });
+    assert_eq!(said(&mut engine), ["Show"]);
+    engine.handle(at(40), Input::Ended(Ending::Lost("cut".to_owned())));
+    engine.handle(at(50), Input::Connected);
+    engine.handle(at(60), welcome(TOLD_MS));
+    said(&mut engine);
+    deliver(&mut engine, at(70));
+    assert_eq!(said(&mut engine), ["Show"]);
+}
+
+#[test]
 fn what_happens_at_once_is_acknowledged_at_once() {
     let mut engine = attached();
     let sources = [("alice/pc", 100), ("alice/tablet", 101)]

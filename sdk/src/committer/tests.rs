@@ -138,6 +138,15 @@ async fn four_megabytes_may_wait_for_the_disk_and_whoever_sends_more_waits() {
 }
 
 #[test]
+fn a_commit_does_a_bounded_number_of_jobs_and_leaves_the_rest() {
+    let (committer, mut writer, _said, _) = committer();
+    (0..1500).for_each(|_| committer.store(Job::Pause));
+    let (batch, last) = writer.gather(Task::Do(Job::Pause));
+    assert_eq!((batch.len(), last), (1024, false));
+    assert_eq!(writer.queue.len(), 1500 - 1023);
+}
+
+#[test]
 fn what_nobody_waits_for_reaches_the_disk_at_the_end() {
     let (_committer, mut writer, _said, meter) = committer();
     let syncs = || meter.syncs.load(Ordering::SeqCst);

@@ -220,6 +220,13 @@ mod tests {
     }
 
     #[test]
+    fn what_rows_take_that_are_found_in_a_range_adds_up() {
+        let mut gone = gone(&[(10, 20)]).with_bytes(50);
+        gone.count(Share { sum: 1, bytes: 70 });
+        assert_eq!((gone.len(), gone.bytes()), (1, 120));
+    }
+
+    #[test]
     fn what_is_unearthed_is_gone_no_more() {
         let mut gone = gone(&[(10, 20)]).with_bytes(50);
         let mut changes = Changes::default();

@@ -8,11 +8,7 @@ mod memory;
 
 use std::path::Path;
 
-use bytes::Bytes;
-use holdfast_protocol::{
-    id::{Lane, Recipient},
-    message::{Options, RelayAddress},
-};
+use holdfast_protocol::{id::Lane, message::RelayAddress};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::file::File;
@@ -49,15 +45,11 @@ pub(crate) enum Storage {
 
 /// What can be changed.
 pub(crate) trait Changes {
-    /// Puts a message into the outbox, and draws its number.
-    fn append(
-        &mut self,
-        lane: Lane,
-        page: u64,
-        to: Recipient,
-        options: Options,
-        body: Bytes,
-    ) -> Result<Entry, StorageError>;
+    /// Draws the number of the next message of a lane. None is drawn twice.
+    fn draw(&mut self, lane: Lane) -> Result<u64, StorageError>;
+
+    /// Puts a message into the outbox.
+    fn put(&mut self, lane: Lane, entry: &Entry) -> Result<(), StorageError>;
 
     /// Takes a message out of the outbox.
     fn forget(&mut self, lane: Lane, seq: u64) -> Result<(), StorageError>;
@@ -153,5 +145,30 @@ impl Helping {
             entries: self.entries,
             through,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use holdfast_protocol::message::Options;
+
+    use super::*;
+
+    /// Appends a message of page 3 with a body of so many bytes; its number.
+    pub(super) fn append(
+        changes: &mut dyn Changes,
+        lane: Lane,
+        size: usize,
+    ) -> Result<u64, StorageError> {
+        let entry = Entry {
+            seq: changes.draw(lane)?,
+            page: 3,
+            to: "alice/phone".parse().unwrap(),
+            options: Options::default(),
+            body: Bytes::from(vec![7; size]),
+        };
+        changes.put(lane, &entry)?;
+        Ok(entry.seq)
     }
 }

@@ -4,7 +4,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use super::{Appended, Draft, Taken, Task};
 use crate::{
-    core::{Job, Load, Logbook, Mark},
+    core::{Entry, Job, Load, Logbook, Mark},
     counter::Notice,
     error::SendError,
     storage::{Changes, Storage, StorageError},
@@ -212,13 +212,8 @@ fn append(
     permit: OwnedSemaphorePermit,
     taken: oneshot::Sender<Result<Taken, SendError>>,
 ) -> Result<News, StorageError> {
-    let Draft {
-        lane,
-        to,
-        options,
-        body,
-    } = draft;
-    let entry = match changes.append(lane, page, to, options, body) {
+    let lane = draft.lane;
+    let entry = match put(changes, draft, page) {
         Ok(entry) => entry,
         Err(error) => {
             let _ = taken.send(Err(SendError::Storage(error.to_string())));
@@ -232,4 +227,23 @@ fn append(
         _permit: permit,
     };
     Ok(News::Appended { appended, taken })
+}
+
+/// Numbers a message, and puts it into the outbox.
+fn put(changes: &mut dyn Changes, draft: Draft, page: u64) -> Result<Entry, StorageError> {
+    let Draft {
+        lane,
+        to,
+        options,
+        body,
+    } = draft;
+    let entry = Entry {
+        seq: changes.draw(lane)?,
+        page,
+        to,
+        options,
+        body,
+    };
+    changes.put(lane, &entry)?;
+    Ok(entry)
 }

@@ -170,29 +170,19 @@ impl File {
 struct Writing(WriteTransaction);
 
 impl Changes for Writing {
-    fn append(
-        &mut self,
-        lane: Lane,
-        page: u64,
-        to: Recipient,
-        options: Options,
-        body: Bytes,
-    ) -> Result<Entry, StorageError> {
+    fn draw(&mut self, lane: Lane) -> Result<u64, StorageError> {
         let mut tails = self.0.open_table(TAILS).map_err(failed)?;
-        let entry = Entry {
-            seq: tail(&tails, lane)? + 1,
-            page,
-            to,
-            options,
-            body,
-        };
-        tails.insert(lane as u8, entry.seq).map_err(failed)?;
-        let value = record(&entry)?;
+        let seq = tail(&tails, lane)? + 1;
+        tails.insert(lane as u8, seq).map_err(failed)?;
+        Ok(seq)
+    }
+
+    fn put(&mut self, lane: Lane, entry: &Entry) -> Result<(), StorageError> {
+        let value = record(entry)?;
         let mut outbox = self.0.open_table(OUTBOX).map_err(failed)?;
-        outbox
-            .insert((lane as u8, entry.seq), value.as_slice())
-            .map_err(failed)?;
-        Ok(entry)
+        let stored = outbox.insert((lane as u8, entry.seq), value.as_slice());
+        stored.map_err(failed)?;
+        Ok(())
     }
 
     fn forget(&mut self, lane: Lane, seq: u64) -> Result<(), StorageError> {

@@ -3,11 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use holdfast_protocol::{
-    id::{Lane, Recipient},
-    message::{Options, RelayAddress},
-};
+use holdfast_protocol::{id::Lane, message::RelayAddress};
 
 use super::{Changes, Helping, StorageError};
 use crate::core::{Entry, KnownNetwork, Load, Loaded, Logbook, Mark, Source};
@@ -40,25 +36,16 @@ impl Memory {
 }
 
 impl Changes for Memory {
-    fn append(
-        &mut self,
-        lane: Lane,
-        page: u64,
-        to: Recipient,
-        options: Options,
-        body: Bytes,
-    ) -> Result<Entry, StorageError> {
+    fn draw(&mut self, lane: Lane) -> Result<u64, StorageError> {
         let queue = &mut self.0[lane as usize];
         queue.tail += 1;
-        let entry = Entry {
-            seq: queue.tail,
-            page,
-            to,
-            options,
-            body,
-        };
+        Ok(queue.tail)
+    }
+
+    fn put(&mut self, lane: Lane, entry: &Entry) -> Result<(), StorageError> {
+        let queue = &mut self.0[lane as usize];
         queue.entries.insert(entry.seq, entry.clone());
-        Ok(entry)
+        Ok(())
     }
 
     fn forget(&mut self, lane: Lane, seq: u64) -> Result<(), StorageError> {
@@ -90,12 +77,10 @@ impl Changes for Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::READY_BYTES;
+    use crate::{core::READY_BYTES, storage::tests::append};
 
-    fn append(memory: &mut Memory, size: usize) -> u64 {
-        let (to, body) = ("alice/phone".parse().unwrap(), Bytes::from(vec![7; size]));
-        let appended = memory.append(Lane::Bulk, 3, to, Options::default(), body);
-        appended.unwrap().seq
+    fn append_bulk(memory: &mut Memory, size: usize) -> u64 {
+        append(memory, Lane::Bulk, size).unwrap()
     }
 
     fn load(memory: &Memory, lane: Lane, after: u64) -> (Vec<u64>, u64) {
@@ -111,26 +96,30 @@ mod tests {
     #[test]
     fn a_lane_gives_back_what_was_put_into_it_and_not_forgotten() {
         let mut memory = Memory::default();
-        assert_eq!([1; 3].map(|size| append(&mut memory, size)), [1, 2, 3]);
+        assert_eq!([1; 3].map(|size| append_bulk(&mut memory, size)), [1, 2, 3]);
         memory.forget(Lane::Bulk, 2).unwrap();
         memory.forget(Lane::Message, 3).unwrap();
         assert_eq!(load(&memory, Lane::Bulk, 0), (vec![1, 3], 3));
         assert_eq!(load(&memory, Lane::Bulk, 1), (vec![3], 3));
         assert_eq!(load(&memory, Lane::Message, 0), (vec![], 0));
         memory.forget(Lane::Bulk, 3).unwrap();
-        assert_eq!(append(&mut memory, 1), 4, "a number is never drawn twice");
+        assert_eq!(
+            append_bulk(&mut memory, 1),
+            4,
+            "a number is never drawn twice"
+        );
     }
 
     #[test]
     fn reading_stops_at_a_megabyte_and_at_a_window_and_goes_on_where_it_stopped() {
         let mut memory = Memory::default();
         for size in [2 * READY_BYTES, READY_BYTES - 10, 10, 1] {
-            append(&mut memory, size);
+            append_bulk(&mut memory, size);
         }
         assert_eq!(load(&memory, Lane::Bulk, 0), (vec![1], 1));
         assert_eq!(load(&memory, Lane::Bulk, 1), (vec![2, 3], 3));
         assert_eq!(load(&memory, Lane::Bulk, 3), (vec![4], 4));
-        let more = (0..256).map(|_| append(&mut memory, 0));
+        let more = (0..256).map(|_| append_bulk(&mut memory, 0));
         assert_eq!(more.last(), Some(260));
         let (seqs, through) = load(&memory, Lane::Bulk, 3);
         assert_eq!((seqs.len(), through), (256, 259));

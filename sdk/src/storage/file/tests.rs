@@ -2,7 +2,7 @@ use holdfast_protocol::time::Time;
 use tempfile::TempDir;
 
 use super::*;
-use crate::core::READY_BYTES;
+use crate::{core::READY_BYTES, storage::tests};
 
 fn origin(owner: &str, number: u64) -> Origin {
     Origin {
@@ -17,13 +17,9 @@ fn open(directory: &TempDir) -> File {
 }
 
 fn append(file: &mut File, bodies: &[usize]) -> Vec<u64> {
-    let to: Recipient = "alice/phone".parse().unwrap();
     let appended = file.change(true, |changes| {
-        let entries = bodies.iter().map(|size| {
-            let (options, body) = (Options::default(), Bytes::from(vec![7; *size]));
-            changes.append(Lane::Message, 3, to.clone(), options, body)
-        });
-        entries.map(|entry| Ok(entry?.seq)).collect()
+        let append = |size: &usize| tests::append(changes, Lane::Message, *size);
+        bodies.iter().map(append).collect()
     });
     appended.unwrap()
 }
@@ -180,9 +176,7 @@ fn of_a_change_that_fails_nothing_is_there() {
     let dir = tempfile::tempdir().unwrap();
     let mut file = open(&dir);
     let failed = file.change(true, |changes| {
-        let to = "alice".parse().unwrap();
-        let (options, body) = (Options::default(), Bytes::from_static(b"lost"));
-        changes.append(Lane::Message, 1, to, options, body)?;
+        tests::append(changes, Lane::Message, 4)?;
         Err::<(), _>(failed("the next one"))
     });
     assert_eq!(failed, Err(StorageError("the next one".to_owned())));

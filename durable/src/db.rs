@@ -15,6 +15,7 @@ use crate::compaction::{Compaction, Moving};
 use crate::disk;
 use crate::error::{CloseError, Closed, OpenError, ReadError};
 use crate::opening::{self, Opened};
+use crate::priority;
 use crate::queue::{Entry, Limits, Queue};
 use crate::readers::{Readers, Rows};
 use crate::rows;
@@ -81,7 +82,7 @@ impl Db {
             census,
             gone,
             lock,
-        } = opening::open(dir, &options)?;
+        } = opening::open_aside(dir, &options)?;
         let lock = Arc::new(lock);
         let gone = Arc::new(RwLock::new(gone));
         let queue = Arc::new(Queue::default());
@@ -113,8 +114,12 @@ impl Db {
             _lock: lock,
         };
         let thread = thread::Builder::new().name("committer".to_owned());
+        let work = move || {
+            priority::let_others_go_first();
+            committer.run()
+        };
         let committer = thread
-            .spawn(move || committer.run())
+            .spawn(work)
             .map_err(OpenError::io("start the committer of", dir))?;
         let shared = Shared {
             dir: dir.to_owned(),

@@ -35,6 +35,7 @@ mod log;
 mod memory;
 mod names;
 mod opening;
+mod priority;
 mod queue;
 mod readers;
 mod recovery;

@@ -30,10 +30,12 @@ impl Backoff {
         self.next_of(Duration::ZERO)
     }
 
-    /// The next wait, of a crowd that needs at least so long to get through: if it has not by then, it
-    /// is given twice as long.
+    /// The next wait, of a crowd that needs so long to get through. Those who have not by then are
+    /// fewer, and given the same time again, and once more; if that was not enough either, things go
+    /// more slowly than was said, and each wait is twice as long as the one before.
     pub(crate) fn next_of(&mut self, crowd: Duration) -> Duration {
-        let ceiling = self.doubled(self.base.max(crowd));
+        let crowded = self.doubled(crowd, self.rounds.saturating_sub(2));
+        let ceiling = crowded.max(self.doubled(self.base, self.rounds));
         self.rounds = self.rounds.saturating_add(1);
         self.within(ceiling)
     }
@@ -54,9 +56,9 @@ impl Backoff {
         self.rounds = 0;
     }
 
-    /// A span that was doubled after each wait, up to the cap if it was shorter at first.
-    fn doubled(&self, span: Duration) -> Duration {
-        let factor = 1_u32.checked_shl(self.rounds).unwrap_or(u32::MAX);
+    /// A span that was doubled so often, up to the cap if it was shorter at first.
+    fn doubled(&self, span: Duration, times: u32) -> Duration {
+        let factor = 1_u32.checked_shl(times).unwrap_or(u32::MAX);
         span.saturating_mul(factor).min(self.cap.max(span))
     }
 }
@@ -74,7 +76,7 @@ mod tests {
         let mut backoff = backoff(1);
         let ceilings: Vec<u128> = (0..10)
             .map(|_| {
-                let ceiling = backoff.doubled(backoff.base);
+                let ceiling = backoff.doubled(backoff.base, backoff.rounds);
                 assert!(backoff.next() <= ceiling);
                 ceiling.as_millis()
             })
@@ -103,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_waits_for_as_long_as_it_needs_and_longer_when_it_must() {
+    fn a_crowd_waits_three_times_for_as_long_as_it_needs_and_longer_when_it_must() {
         let crowd = Duration::from_secs(10);
         let longest = |rounds: u32| {
             let waits = (0..1000).map(|seed| {
@@ -113,7 +115,7 @@ mod tests {
             });
             waits.max().unwrap()
         };
-        assert_eq!([0, 1, 2, 3].map(longest), [9, 19, 39, 59]);
+        assert_eq!([0, 1, 2, 3, 4].map(longest), [9, 9, 9, 19, 39]);
     }
 
     #[test]

@@ -11,15 +11,16 @@ use holdfast_tests::rig::{
 
 /// Attacks a relay in every way it is armed against, and measures what the others notice.
 ///
-/// A relay of its own for each attack, as a process. Two devices that do nothing wrong write to each
-/// other, turn by turn without and with the attack. The attackers are a process, too, at the lowest
+/// A relay of its own for each attack, as a process. Devices that do nothing wrong write to each
+/// other, turn by turn without and with the attack: two `distant` ones, with a network of 40 ms there and
+/// back between them and the relay, and two `beside` it. The attackers are a process, too, at the lowest
 /// priority: the figures are to show what the relay does about them, and not how this machine divides
 /// its processors between the attackers and those who are measured.
 ///
 /// A line for each attack: how long messages took without and with it, the relay's memory, how often the
 /// attackers struck, and what the relay counted meanwhile. The last line is `attacks A within 2x W worst
-/// R`: W are those by which the slowest of a hundred messages got at most twice as slow, and memory grew
-/// by at most 256 MiB. `none` is no attack, and not among them. An attack that was not borne is tried
+/// R`: W are those by which the slowest of a hundred messages between distant devices got at most twice
+/// as slow, and memory grew by at most 256 MiB. `none` is no attack, and not among them. An attack that was not borne is tried
 /// once more if the two halves of its turns without attack differ more than that by themselves.
 ///
 /// Exit codes: 0 when all are within, 1 otherwise.

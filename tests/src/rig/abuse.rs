@@ -6,8 +6,12 @@
 //! what reaches them through the relay. Attackers elsewhere would take no processor from the relay's
 //! machine at all. What the devices send is not kept on their disk: that is this machine's, too, and
 //! the relay's.
+//!
+//! Two pairs of devices are measured: one at the distance of a mobile network, for what its users
+//! notice; and one beside the relay, of whose messages all the time is the relay's and the machine's.
 
 mod mallory;
+mod pair;
 mod weapons;
 
 use std::{
@@ -17,11 +21,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use holdfast::{Client, SendOptions};
+use holdfast::SendOptions;
 use tempfile::TempDir;
-use tokio::time::timeout;
 
-use self::mallory::Mallory;
+use self::{
+    mallory::Mallory,
+    pair::{Distant, Pair},
+};
 pub use self::{
     mallory::{Arguments, main},
     weapons::Attack,
@@ -30,17 +36,20 @@ use super::role::Program;
 use crate::{
     daemon::Daemon,
     initials::first_packets,
-    net::{Net, PATIENCE, attached, eventually, test_limits, within},
+    net::{Net, attached, eventually, test_limits, within},
     rig::abuse::weapons::ATTACKERS,
     scrape,
 };
 
-/// How much worse the slowest of a hundred messages may get, and by how much what is measured without
-/// an attack may differ between the halves of a run that is worth anything.
+/// How much worse the slowest of a hundred messages between distant devices may get, and by how much
+/// what is measured without an attack may differ between the halves of a run that is worth anything.
 const RATIO: f64 = 2.0;
 
 /// By how much the relay's memory may grow, in bytes: what the attackers' sessions may hold.
 const GROWTH: u64 = 256 * 1024 * 1024;
+
+/// How many devices are measured.
+const DEVICES: f64 = 4.0;
 
 /// What tells of attacks, among all that a relay counts.
 const TELLING: [&str; 6] = [
@@ -65,8 +74,8 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Outcome {
     attack: Attack,
-    quiet: Latencies,
-    attacked: Latencies,
+    distant: Contrast,
+    beside: Contrast,
     before: u64,
     most: u64,
     strikes: u64,
@@ -81,14 +90,14 @@ impl Outcome {
         self.ratio() <= RATIO && self.most.saturating_sub(self.before) <= GROWTH
     }
 
-    /// How much worse the slowest of a hundred messages got.
+    /// How much worse the slowest of a hundred messages between distant devices got.
     pub fn ratio(&self) -> f64 {
-        self.attacked.p99().as_secs_f64() / self.quiet.p99().as_secs_f64()
+        self.distant.ratio()
     }
 
     /// Whether the machine was so restless by itself that nothing can be said.
     pub fn is_unsteady(&self) -> bool {
-        let (first, second) = self.quiet.halves();
+        let (first, second) = self.distant.quiet.halves();
         let (first, second) = (first.as_secs_f64(), second.as_secs_f64());
         first.max(second) > RATIO * first.min(second)
     }
@@ -99,19 +108,44 @@ impl fmt::Display for Outcome {
         let mib = |bytes: u64| bytes / (1024 * 1024);
         write!(
             f,
-            "{:<10} quiet p50 {:.2?} p99 {:.2?}  attacked p50 {:.2?} p99 {:.2?}  ratio {:.2}  memory \
-             {} MiB, at most {} MiB  strikes {} ({:.0}/s)  counted {}",
+            "{:<10} distant {}  beside {}  memory {} MiB, at most {} MiB  strikes {} ({:.0}/s)  \
+             counted {}",
             format!("{:?}", self.attack).to_lowercase(),
-            self.quiet.p50(),
-            self.quiet.p99(),
-            self.attacked.p50(),
-            self.attacked.p99(),
-            self.ratio(),
+            self.distant,
+            self.beside,
             mib(self.before),
             mib(self.most),
             self.strikes,
             self.strikes as f64 / self.lasted.as_secs_f64(),
             self.counted,
+        )
+    }
+}
+
+/// How long messages took without and with an attack.
+#[derive(Debug, Default)]
+struct Contrast {
+    quiet: Latencies,
+    attacked: Latencies,
+}
+
+impl Contrast {
+    /// How much worse the slowest of a hundred got.
+    fn ratio(&self) -> f64 {
+        self.attacked.p99().as_secs_f64() / self.quiet.p99().as_secs_f64()
+    }
+}
+
+impl fmt::Display for Contrast {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "quiet p50 {:.2?} p99 {:.2?} attacked p50 {:.2?} p99 {:.2?} ratio {:.2}",
+            self.quiet.p50(),
+            self.quiet.p99(),
+            self.attacked.p50(),
+            self.attacked.p99(),
+            self.ratio(),
         )
     }
 }
@@ -191,22 +225,22 @@ async fn run_once(attack: Attack, options: &Options) -> Outcome {
     let mut relay = Daemon::launch(Program::Own.command(), &config);
     let address = relay.listening().await.expect("a relay");
     net.leased("r1").await;
-    let pair = Pair {
-        pc: attached(net.config("alice/pc")).await,
-        phone: attached(net.config("alice/phone")).await,
+    let pairs = Pairs {
+        distant: Distant::start(&net, "bob", ("r1", address)).await,
+        beside: Pair::beside(&net, "alice").await,
+        messages: options.messages,
     };
     let (arguments, _packets) = prepare(&net, attack, address).await;
     let mut turns = Turns {
         mallory: Mallory::hire(&arguments),
         admin: relay.admin_address().expect("an admin port"),
-        pair,
-        messages: options.messages,
+        pairs,
     };
-    turns.pair.measure(options.messages).await;
+    turns.pairs.measure().await;
     let mut outcome = Outcome {
         attack,
-        quiet: Latencies::default(),
-        attacked: Latencies::default(),
+        distant: Contrast::default(),
+        beside: Contrast::default(),
         before: relay.resident_bytes(),
         most: 0,
         strikes: 0,
@@ -218,8 +252,8 @@ async fn run_once(attack: Attack, options: &Options) -> Outcome {
         turns.attacked(&mut outcome, &relay).await;
     }
     outcome.strikes = turns.mallory.strikes;
-    turns.pair.pc.close().await;
-    turns.pair.phone.close().await;
+    turns.pairs.distant.close().await;
+    turns.pairs.beside.close().await;
     relay.kill().await;
     net.stop().await;
     outcome
@@ -228,8 +262,7 @@ async fn run_once(attack: Attack, options: &Options) -> Outcome {
 struct Turns {
     mallory: Mallory,
     admin: SocketAddr,
-    pair: Pair,
-    messages: usize,
+    pairs: Pairs,
 }
 
 impl Turns {
@@ -237,19 +270,21 @@ impl Turns {
     async fn quiet(&self, outcome: &mut Outcome) {
         eventually("the end of an attack", async || {
             let sessions = scrape::metric(self.admin, "sessions").await;
-            sessions == 2.0 && scrape::metric(self.admin, "handshakes").await == 0.0
+            sessions == DEVICES && scrape::metric(self.admin, "handshakes").await == 0.0
         })
         .await;
-        let measured = self.pair.measure(self.messages).await;
-        outcome.quiet.0.extend(measured);
+        let [distant, beside] = self.pairs.measure().await;
+        outcome.distant.quiet.0.extend(distant);
+        outcome.beside.quiet.0.extend(beside);
     }
 
     async fn attacked(&mut self, outcome: &mut Outcome, relay: &Daemon) {
         let before = Counts::read(self.admin).await;
         let begun = Instant::now();
         self.mallory.begin().await;
-        let measured = self.pair.measure(self.messages).await;
-        outcome.attacked.0.extend(measured);
+        let [distant, beside] = self.pairs.measure().await;
+        outcome.distant.attacked.0.extend(distant);
+        outcome.beside.attacked.0.extend(beside);
         outcome.most = outcome.most.max(relay.resident_bytes());
         self.mallory.end().await;
         outcome.lasted += begun.elapsed();
@@ -258,32 +293,20 @@ impl Turns {
     }
 }
 
-/// Two devices that do nothing wrong.
-struct Pair {
-    pc: Client,
-    phone: Client,
+/// Who is measured.
+struct Pairs {
+    distant: Distant,
+    beside: Pair,
+    messages: usize,
 }
 
-impl Pair {
-    /// How long messages take from one app to the other, one after the other.
-    async fn measure(&self, messages: usize) -> Vec<Duration> {
-        let mut measured = Vec::with_capacity(messages);
-        for _ in 0..messages {
-            let begun = Instant::now();
-            let sent = self.pc.send("alice/phone", "hello", SendOptions::default());
-            let sent = sent.await.expect("sent");
-            let received = match timeout(PATIENCE, self.phone.next()).await {
-                Ok(received) => received,
-                Err(_) => panic!(
-                    "no message, but {:?}",
-                    timeout(PATIENCE, sent.stored()).await
-                ),
-            };
-            measured.push(begun.elapsed());
-            received.expect("a message").done().await.expect("done");
-            within("a receipt", sent.stored()).await.expect("a receipt");
-        }
-        measured
+impl Pairs {
+    /// First these, then those.
+    async fn measure(&self) -> [Vec<Duration>; 2] {
+        [
+            self.distant.measure(self.messages).await,
+            self.beside.measure(self.messages).await,
+        ]
     }
 }
 

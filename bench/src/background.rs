@@ -58,10 +58,11 @@ async fn wakes(phone: &Mobile, sender: &Client) -> usize {
 
 /// The app goes to the background, and the relay knows: the ping that says so has been answered.
 async fn fall_asleep(phone: &Mobile) {
-    let before = phone.link.counts();
+    let before = phone.way.link.counts();
     phone.client.background();
     let passed = |side: holdfast_tests::link::Passage| side.delivered;
     let answered = phone
+        .way
         .link
         .until(|now| passed(now.down) > passed(before.down));
     within("the relay's answer", answered).await;

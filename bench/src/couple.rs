@@ -56,11 +56,11 @@ impl Couple {
     /// The phone has no network for a while, and then another: the gaps from then to whichever
     /// message comes.
     pub(crate) async fn lose_network(&self, outage: Duration) -> Gaps {
-        self.phone.link.black_hole(true);
+        self.phone.way.link.black_hole(true);
         // An outage of this length is what is measured.
         tokio::time::sleep(outage).await;
         let since = Instant::now();
-        self.phone.link.black_hole(false);
+        self.phone.way.link.black_hole(false);
         self.phone.change_network();
         self.gaps(since, (0, 0)).await
     }

@@ -1,6 +1,9 @@
 //! Very many devices, each of them the client library as apps have it, with its memory in memory.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use holdfast::{Client, Config, CredentialFiles};
 use holdfast_tests::{
@@ -52,11 +55,20 @@ pub(crate) type Times = Vec<(Instant, Duration)>;
 impl Families {
     /// So many, attached; they write nothing yet.
     pub(crate) async fn gather(net: &Net, accounts: usize) -> Self {
+        Self::gather_by(net, ("family", accounts), net.allocator_address()).await
+    }
+
+    /// So many of such a name, that go where this allocator sends them.
+    pub(crate) async fn gather_by(
+        net: &Net,
+        (name, accounts): (&str, usize),
+        allocator: SocketAddr,
+    ) -> Self {
         let names = (0..accounts).flat_map(|number| {
-            let account = format!("family{number}");
+            let account = format!("{name}{number}");
             ["phone", "pc"].map(|device| (account.clone(), device))
         });
-        let allocators = vec![net.allocator_address()];
+        let allocators = vec![allocator];
         let config = |(account, device): (String, &str)| {
             Config::new(credentials(&net.pki, &account, device), allocators.clone())
         };

@@ -94,24 +94,52 @@ impl Post {
     }
 }
 
+/// What lies between devices and a relay.
+pub(crate) struct Way {
+    pub(crate) link: Link,
+    /// It names the link in the relay's place for as long as it lives.
+    guide: Guide,
+}
+
+impl Way {
+    /// Every packet to and from the relay takes half a round trip. The seed names the whole run.
+    pub(crate) async fn open(
+        pki: &Pki,
+        relay: SocketAddr,
+        (round_trip, seed): (Duration, u64),
+    ) -> Self {
+        let link = Link::start(seed, relay).await.expect("a free port");
+        link.set_weather(Weather {
+            delay: round_trip / 2,
+            ..Weather::default()
+        });
+        Self {
+            guide: Guide::start(pki, &[(RELAY, link.addr())]).await,
+            link,
+        }
+    }
+
+    /// Whom devices are to ask that are to go this way.
+    pub(crate) fn allocator(&self) -> SocketAddr {
+        self.guide.address()
+    }
+
+    pub(crate) async fn close(self) {
+        self.link.close().await;
+    }
+}
+
 /// A device that moves about.
 pub(crate) struct Mobile {
     pub(crate) client: Client,
-    pub(crate) link: Link,
-    /// It names the link in the relay's place for as long as it lives.
-    _guide: Guide,
+    pub(crate) way: Way,
 }
 
 impl Mobile {
-    /// A device of which every packet to and from the relay takes half a round trip; attached.
+    /// A device at such a place, attached.
     pub(crate) async fn start(pki: &Pki, name: &str, relay: SocketAddr, place: &Place) -> Self {
-        let link = Link::start(place.seed, relay).await.expect("a free port");
-        link.set_weather(Weather {
-            delay: place.round_trip / 2,
-            ..Weather::default()
-        });
-        let guide = Guide::start(pki, &[(RELAY, link.addr())]).await;
-        let mut config = Config::new(pki.sender(name), vec![guide.address()]);
+        let way = Way::open(pki, relay, (place.round_trip, place.seed)).await;
+        let mut config = Config::new(pki.sender(name), vec![way.allocator()]);
         config.retry = Retry {
             seed: Some(place.seed),
             ..config.retry
@@ -119,21 +147,20 @@ impl Mobile {
         (place.change)(&mut config);
         Self {
             client: attached(config).await,
-            link,
-            _guide: guide,
+            way,
         }
     }
 
     /// The device is in another network: its packets come from another address, what was on its way
     /// is lost, and the app has said so.
     pub(crate) fn change_network(&self) {
-        self.link.rebind();
+        self.way.link.rebind();
         self.client.network_changed(None);
     }
 
     pub(crate) async fn stop(self) {
         self.client.close().await;
-        self.link.close().await;
+        self.way.close().await;
     }
 }
 

@@ -6,18 +6,21 @@
 //! all of them want another session in the same moment, which no relay asked for: most are refused, and
 //! come back when the last welcome said.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use holdfast_tests::{net::Net, scrape::metric};
 
 use crate::{
     Effort,
-    crowd::Families,
+    crowd::{Families, Times},
     figure::{Figure, Goal, percentile},
     meter::{self, Course, Meter},
-    site::{self, Post, RELAY, ms},
+    site::{self, Post, RELAY, Way, ms},
     throng::{Order, Throng},
-    traffic::Load,
+    traffic::{Fates, Load},
 };
 
 /// How long it is looked for dials without a network, and measured what is usual.
@@ -32,8 +35,11 @@ const LOAD: Load = Load {
 /// In so short a time all are to be back.
 const IN_TIME: Goal = Goal::AtMost(30.0);
 
-/// How many of them there are: accounts with two devices.
-const ACCOUNTS: usize = 50;
+/// How many of them there are at either place: accounts with two devices.
+const ACCOUNTS: usize = 25;
+
+/// From those that are distant to the relay and back.
+const ROUND_TRIP: Duration = Duration::from_millis(80);
 
 /// How a storm came back.
 pub(crate) struct Storm {
@@ -88,8 +94,7 @@ impl Scene {
 
     /// All of the throng want another session, while others write to each other.
     async fn reconnect_all(&mut self) -> (Vec<Figure>, Storm) {
-        let mut residents = Families::gather(&self.net, ACCOUNTS).await;
-        residents.write(ACCOUNTS, LOAD);
+        let residents = Residents::gather(&self.net, self.relay.address()).await;
         tokio::time::sleep(CALM).await;
         let (since, meter) = (Instant::now(), Meter::start(self.relay.admin()));
         let before = self.counted("refused").await;
@@ -98,15 +103,8 @@ impl Scene {
         let refused = self.counted("refused").await - before;
         let course = meter.stop().await;
         let (fates, times) = residents.finish().await;
-        let took = |from: Instant, to: Instant| {
-            let within = times
-                .iter()
-                .flatten()
-                .filter(|(at, _)| (from..to).contains(at));
-            within.map(|(_, took)| ms(*took)).collect::<Vec<f64>>()
-        };
-        let p99s = [took(since - CALM, since), took(since, until)]
-            .map(|all: Vec<f64>| percentile(&all, 0.99));
+        let p99s = times
+            .map(|times| [(since - CALM, since), (since, until)].map(|part| p99(&times, part)));
         let mut figures = figures(last(&back), (course.most_in_a_second(), refused), p99s);
         figures.extend(fates.figures(["storm.lost", "storm.twice"]));
         (figures, Storm::new(back, course))
@@ -123,7 +121,52 @@ impl Scene {
     }
 }
 
-fn figures(back: f64, (most, refused): (f64, f64), [quiet, stormy]: [f64; 2]) -> Vec<Figure> {
+/// Those who are connected, and write to each other.
+struct Residents {
+    distant: Families,
+    way: Way,
+    beside: Families,
+}
+
+impl Residents {
+    async fn gather(net: &Net, relay: SocketAddr) -> Self {
+        let way = Way::open(&net.pki, relay, (ROUND_TRIP, 0)).await;
+        let mut distant = Families::gather_by(net, ("distant", ACCOUNTS), way.allocator()).await;
+        let mut beside = Families::gather(net, ACCOUNTS).await;
+        distant.write(ACCOUNTS, LOAD);
+        beside.write(ACCOUNTS, LOAD);
+        Self {
+            distant,
+            way,
+            beside,
+        }
+    }
+
+    /// What came of all they wrote, and the times of those that are distant, and of the others.
+    async fn finish(self) -> (Fates, [Vec<Times>; 2]) {
+        let (distant, beside) = tokio::join!(self.distant.finish(), self.beside.finish());
+        self.way.close().await;
+        (distant.0 + beside.0, [distant.1, beside.1])
+    }
+}
+
+/// How long the slowest message in a hundred took of those that were sent in a part of the time, in
+/// milliseconds.
+fn p99(times: &[Times], (from, to): (Instant, Instant)) -> f64 {
+    let within = times
+        .iter()
+        .flatten()
+        .filter(|(at, _)| (from..to).contains(at));
+    let took: Vec<f64> = within.map(|(_, took)| ms(*took)).collect();
+    percentile(&took, 0.99)
+}
+
+fn figures(
+    back: f64,
+    (most, refused): (f64, f64),
+    [[quiet, stormy], [beside_quiet, beside_stormy]]: [[f64; 2]; 2],
+) -> Vec<Figure> {
+    let beside_ratio = beside_stormy / beside_quiet;
     vec![
         Figure::new("storm.all_back_s", back, "s", IN_TIME),
         Figure::new("storm.connects_per_s", most, "count", meter::capped()),
@@ -136,6 +179,9 @@ fn figures(back: f64, (most, refused): (f64, f64), [quiet, stormy]: [f64; 2]) ->
             "ratio",
             Goal::AtMost(2.0),
         ),
+        Figure::new("storm.beside_quiet_p99_ms", beside_quiet, "ms", Goal::None),
+        Figure::new("storm.beside_p99_ms", beside_stormy, "ms", Goal::None),
+        Figure::new("storm.beside_p99_ratio", beside_ratio, "ratio", Goal::None),
     ]
 }
 

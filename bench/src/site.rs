@@ -7,12 +7,11 @@ use holdfast::{Client, Config, Retry};
 use holdfast_relay::Limits;
 use holdfast_tests::{
     daemon::Daemon,
-    guide::Guide,
-    link::{Link, Weather},
     net::{Net, attached},
     pki::Pki,
     rig::role::Program,
     scrape,
+    way::Way,
 };
 
 /// The only relay.
@@ -94,41 +93,6 @@ impl Post {
     }
 }
 
-/// What lies between devices and a relay.
-pub(crate) struct Way {
-    pub(crate) link: Link,
-    /// It names the link in the relay's place for as long as it lives.
-    guide: Guide,
-}
-
-impl Way {
-    /// Every packet to and from the relay takes half a round trip. The seed names the whole run.
-    pub(crate) async fn open(
-        pki: &Pki,
-        relay: SocketAddr,
-        (round_trip, seed): (Duration, u64),
-    ) -> Self {
-        let link = Link::start(seed, relay).await.expect("a free port");
-        link.set_weather(Weather {
-            delay: round_trip / 2,
-            ..Weather::default()
-        });
-        Self {
-            guide: Guide::start(pki, &[(RELAY, link.addr())]).await,
-            link,
-        }
-    }
-
-    /// Whom devices are to ask that are to go this way.
-    pub(crate) fn allocator(&self) -> SocketAddr {
-        self.guide.address()
-    }
-
-    pub(crate) async fn close(self) {
-        self.link.close().await;
-    }
-}
-
 /// A device that moves about.
 pub(crate) struct Mobile {
     pub(crate) client: Client,
@@ -138,7 +102,7 @@ pub(crate) struct Mobile {
 impl Mobile {
     /// A device at such a place, attached.
     pub(crate) async fn start(pki: &Pki, name: &str, relay: SocketAddr, place: &Place) -> Self {
-        let way = Way::open(pki, relay, (place.round_trip, place.seed)).await;
+        let way = Way::open(pki, (RELAY, relay), (place.round_trip, place.seed)).await;
         let mut config = Config::new(pki.sender(name), vec![way.allocator()]);
         config.retry = Retry {
             seed: Some(place.seed),

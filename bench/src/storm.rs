@@ -11,14 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use holdfast_tests::{net::Net, scrape::metric};
+use holdfast_tests::{net::Net, scrape::metric, way::Way};
 
 use crate::{
     Effort,
     crowd::{Families, Times},
     figure::{Figure, Goal, percentile},
     meter::{self, Course, Meter},
-    site::{self, Post, RELAY, Way, ms},
+    site::{self, Post, RELAY, ms},
     throng::{Order, Throng},
     traffic::{Fates, Load},
 };
@@ -130,7 +130,7 @@ struct Residents {
 
 impl Residents {
     async fn gather(net: &Net, relay: SocketAddr) -> Self {
-        let way = Way::open(&net.pki, relay, (ROUND_TRIP, 0)).await;
+        let way = Way::open(&net.pki, (RELAY, relay), (ROUND_TRIP, 0)).await;
         let mut distant = Families::gather_by(net, ("distant", ACCOUNTS), way.allocator()).await;
         let mut beside = Families::gather(net, ACCOUNTS).await;
         distant.write(ACCOUNTS, LOAD);

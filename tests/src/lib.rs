@@ -9,6 +9,7 @@
 //! - [`initials`]: first packets of clients that will not go on;
 //! - [`rig`]: real processes, killed, cut off from power and given damaged disks;
 //! - [`link`]: a UDP proxy that loses, delays and rebinds;
+//! - [`way`]: such a link, and an allocator by which devices find no other way;
 //! - [`scrape`]: a relay's metrics;
 //! - [`sim`]: whole fleets in simulated time;
 //! - [`sleeper`]: a device in the background behind an address translation, in simulated time.
@@ -33,3 +34,4 @@ pub mod rig;
 pub mod scrape;
 pub mod sim;
 pub mod sleeper;
+pub mod way;

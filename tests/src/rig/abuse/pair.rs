@@ -1,14 +1,13 @@
 //! The devices that are measured: two of an account, which do nothing wrong and write to each other.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use holdfast::{Client, Config, SendOptions};
 use tokio::time::{Instant, interval, timeout};
 
 use crate::{
-    guide::Guide,
-    link::{Link, Weather},
     net::{Net, PATIENCE, attached, within},
+    way::Way,
 };
 
 /// From a distant device to the relay and back: a good mobile network.
@@ -70,33 +69,20 @@ impl Pair {
 /// The same, with a network between them and the relay.
 pub(super) struct Distant {
     pair: Pair,
-    link: Link,
-    /// It names the link in the relay's place for as long as it lives.
-    _guide: Guide,
+    way: Way,
 }
 
 impl Distant {
     /// A round trip from the relay.
-    pub(super) async fn start(
-        net: &Net,
-        account: &str,
-        relay: (&str, std::net::SocketAddr),
-    ) -> Self {
-        let (name, address) = relay;
-        let link = Link::start(0, address).await.expect("a free port");
-        link.set_weather(Weather {
-            delay: ROUND_TRIP / 2,
-            ..Weather::default()
-        });
-        let guide = Guide::start(&net.pki, &[(name, link.addr())]).await;
+    pub(super) async fn start(net: &Net, account: &str, relay: (&str, SocketAddr)) -> Self {
+        let way = Way::open(&net.pki, relay, (ROUND_TRIP, 0)).await;
         let config = |name: &str| Config {
-            allocators: vec![guide.address()],
+            allocators: vec![way.allocator()],
             ..net.config(name)
         };
         Self {
             pair: Pair::attached(account, config).await,
-            link,
-            _guide: guide,
+            way,
         }
     }
 
@@ -139,6 +125,6 @@ impl Distant {
 
     pub(super) async fn close(self) {
         self.pair.close().await;
-        self.link.close().await;
+        self.way.close().await;
     }
 }

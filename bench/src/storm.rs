@@ -1,5 +1,6 @@
 //! Very many devices that come back at once: how long that takes at the rate at which the relay shakes
-//! hands, and what those notice who are connected.
+//! hands, and what those notice who are connected: half of them at the distance of a mobile network, for what
+//! its users notice; half beside the relay, of whose messages all the time is the relay's and the machine's.
 //!
 //! It happens twice. First a relay is restarted while none of the devices has a network, and then all
 //! have one again: each finds out that its session is gone, and comes back at a moment of its own. Then
@@ -144,9 +145,10 @@ impl Residents {
 
     /// What came of all they wrote, and the times of those that are distant, and of the others.
     async fn finish(self) -> (Fates, [Vec<Times>; 2]) {
-        let (distant, beside) = tokio::join!(self.distant.finish(), self.beside.finish());
+        let ((far, far_times), (near, near_times)) =
+            tokio::join!(self.distant.finish(), self.beside.finish());
         self.way.close().await;
-        (distant.0 + beside.0, [distant.1, beside.1])
+        (far + near, [far_times, near_times])
     }
 }
 

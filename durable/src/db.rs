@@ -76,13 +76,19 @@ impl Db {
     /// # Errors
     /// When the store is in use, damaged or incomplete, or the system refuses; see [`OpenError`].
     pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
+        priority::aside(|| Self::start(dir, &options))
+            .map_err(OpenError::io("start a thread to open", dir))?
+    }
+
+    /// Opens it, and starts its committer.
+    fn start(dir: &Path, options: &Options) -> Result<Self, OpenError> {
         let Opened {
             engine,
             watermark,
             census,
             gone,
             lock,
-        } = opening::open_aside(dir, &options)?;
+        } = opening::open(dir, options)?;
         let lock = Arc::new(lock);
         let gone = Arc::new(RwLock::new(gone));
         let queue = Arc::new(Queue::default());
@@ -114,12 +120,8 @@ impl Db {
             _lock: lock,
         };
         let thread = thread::Builder::new().name("committer".to_owned());
-        let work = move || {
-            priority::let_others_go_first();
-            committer.run()
-        };
         let committer = thread
-            .spawn(work)
+            .spawn(move || committer.run())
             .map_err(OpenError::io("start the committer of", dir))?;
         let shared = Shared {
             dir: dir.to_owned(),

@@ -7,9 +7,7 @@
 //! anywhere leaves a store that opens.
 
 use std::fs::{self, File, TryLockError};
-use std::panic::resume_unwind;
 use std::path::Path;
-use std::thread;
 
 use crate::barrier;
 use crate::census::Census;
@@ -20,7 +18,6 @@ use crate::generation::Generation;
 use crate::gone::Gone;
 use crate::group::Group;
 use crate::names;
-use crate::priority;
 use crate::rows;
 use crate::tail;
 use crate::watermark::{self, Promise, Watermark};
@@ -32,21 +29,6 @@ pub(crate) struct Opened {
     pub(crate) census: Census,
     pub(crate) gone: Gone,
     pub(crate) lock: File,
-}
-
-/// Like [`open`], on a thread that lets others go first, and with it all threads that sled starts.
-pub(crate) fn open_aside(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
-    let work = || {
-        priority::let_others_go_first();
-        open(dir, options)
-    };
-    thread::scope(|scope| {
-        let opener = thread::Builder::new().name("opener".to_owned());
-        let opener = opener
-            .spawn_scoped(scope, work)
-            .map_err(OpenError::io("start a thread to open", dir))?;
-        opener.join().unwrap_or_else(|panic| resume_unwind(panic))
-    })
 }
 
 /// Opens the store in `dir`, or makes a new one.

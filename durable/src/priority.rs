@@ -1,15 +1,30 @@
 //! How urgently the store's threads want a processor.
 
+use std::io;
+use std::panic::resume_unwind;
+use std::thread;
+
 /// By how much less: at a third of the weight of others, as sched(7) has it.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const LESS: i32 = 5;
 
-/// From now on this thread, and those that it starts, let others go first. Whoever writes to the store
-/// waits for the disk anyway, and shares it with all that waits meanwhile; others, who only want to
-/// hand something on, wait for nothing but a processor.
-///
+/// Does something on a thread that lets others go first, and with it all threads that it starts. Whoever
+/// writes to the store waits for the disk anyway, and shares it with all that waits meanwhile; others,
+/// who only want to hand something on, wait for nothing but a processor.
+pub(crate) fn aside<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    let work = || {
+        let_others_go_first();
+        work()
+    };
+    thread::scope(|scope| {
+        let aside = thread::Builder::new().name("store".to_owned());
+        let aside = aside.spawn_scoped(scope, work)?;
+        Ok(aside.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })
+}
+
 /// Only Linux gives each thread a niceness of its own; elsewhere everything stays as it is.
-pub(crate) fn let_others_go_first() {
+fn let_others_go_first() {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         use rustix::process::{getpriority_process, setpriority_process};

@@ -176,7 +176,7 @@ impl Session {
     fn let_through(&mut self, now: Moment) -> Result<(), StoreError> {
         while let Some(size) = self.throttle.peek(now.time) {
             let waited = self.seat.waits();
-            if !self.seat.take(turns::weight(size)) {
+            if !self.seat.take(turns::weight(size), now.time) {
                 self.metrics.yielded.inc_by(u64::from(!waited));
                 return Ok(());
             }

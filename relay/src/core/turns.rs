@@ -2,7 +2,9 @@
 //! turn, in a ring with the others that do; who sends little never waits behind them. This is deficit
 //! round robin (Shreedhar and Varghese, 1995), with what became durable together as the round.
 //!
-//! - In each round a session may hand in its share at once.
+//! - In each round a session may hand in its share at once. A round that takes long, since the disk
+//!   does, is over after a few milliseconds for those who did not have to wait lately: what they send
+//!   reaches a device that is there without the disk.
 //! - Past that it may use what nobody else waits for, until as much is on its way to the disk as one
 //!   sync is worth: more when all who send have waited lately, for then nobody minds how long it takes.
 //! - Past that it waits. At the end of a round those that wait are called in the order in which they
@@ -15,15 +17,20 @@
 //! been neither carried out nor answered: it keeps its order, and nothing of it is lost that the sender
 //! does not have. While nothing is on its way to the disk, nobody waits.
 
-use std::{collections::VecDeque, mem, sync::Arc};
+use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
 use ahash::HashMap;
+use holdfast_protocol::time::Time;
 use parking_lot::Mutex;
 
 use crate::bell::Bell;
 
 /// How much a session may hand in each round, whoever else does.
 const SHARE: i64 = 16;
+
+/// How long a round is at most for those who did not have to wait lately: 2,000 messages a second of a
+/// sender are not held up by a disk that takes its time, however long.
+const ROUND: Duration = Duration::from_millis(8);
 
 /// How much is on its way to the disk when nobody may hand in more than its share. To take in, write
 /// and answer this many keeps two processors busy for some 3 ms, which is how long others may have
@@ -77,6 +84,8 @@ struct Place {
     is_in_order: bool,
     /// The round that the credit is of.
     round: u64,
+    /// When it was last given.
+    since: Time,
     /// What is left of its share; less than nothing if it handed in something large.
     credit: i64,
     /// The last round in which it waited.
@@ -114,6 +123,7 @@ impl Turns {
             standing: Standing::Free,
             is_in_order: false,
             round,
+            since: Time::default(),
             credit: SHARE,
             waited: None,
         };
@@ -170,7 +180,7 @@ impl Ring {
         false
     }
 
-    fn take(&mut self, number: u64, weight: u64) -> bool {
+    fn take(&mut self, number: u64, weight: u64, now: Time) -> bool {
         let Some(place) = self.places.get_mut(&number) else {
             return false;
         };
@@ -178,7 +188,7 @@ impl Ring {
             return false;
         }
         if place.standing == Standing::Free {
-            place.refresh(self.round, self.writing == 0);
+            place.refresh(self.round, now, self.writing == 0);
         }
         if place.credit > 0 {
             place.credit -= weight.cast_signed();
@@ -242,9 +252,11 @@ impl Place {
     }
 
     /// Has its share again, once a round, or at any time when nothing is on its way to the disk.
-    fn refresh(&mut self, round: u64, is_idle: bool) {
-        if is_idle || self.round != round {
+    fn refresh(&mut self, round: u64, now: Time, is_idle: bool) {
+        let is_long = self.is_light(round) && now >= self.since + ROUND;
+        if is_idle || self.round != round || is_long {
             self.earn(is_idle);
+            self.since = now;
         }
         self.round = round;
     }
@@ -267,8 +279,8 @@ pub(crate) struct Seat {
 impl Seat {
     /// Whether it may hand in something of this weight now. If not, its bell rings when its turn has
     /// come.
-    pub(crate) fn take(&mut self, weight: u64) -> bool {
-        self.turns.0.lock().take(self.number, weight)
+    pub(crate) fn take(&mut self, weight: u64, now: Time) -> bool {
+        self.turns.0.lock().take(self.number, weight, now)
     }
 
     /// Whether it waits for its turn.
@@ -301,7 +313,7 @@ mod tests {
     /// Hands in as many messages of a weight as it may, and has them written.
     fn hand_in(seat: &mut Seat, weight: u64, most: usize) -> usize {
         let mut taken = 0;
-        while taken < most && seat.take(weight) {
+        while taken < most && seat.take(weight, Time::default()) {
             seat.turns.writes(weight);
             taken += 1;
         }
@@ -335,6 +347,26 @@ mod tests {
             let writing = turns.0.lock().writing;
             turns.written(writing.cast_unsigned());
         }
+    }
+
+    #[test]
+    fn one_that_sends_little_does_not_wait_for_a_slow_disk() {
+        let turns = Turns::default();
+        let mut flood: Vec<Seat> = (0..4).map(|_| seat(&turns)).collect();
+        let mut steady = seat(&turns);
+        let hand_in_all = |flood: &mut Vec<Seat>, now| {
+            let mut takes = |seat: &mut Seat| seat.take(65, now).then(|| seat.turns.writes(65));
+            flood.iter_mut().filter_map(&mut takes).count()
+        };
+        assert_eq!(hand_in_all(&mut flood, Time::default()), 4);
+        for round in 0..100 {
+            let now = Time::default() + ROUND * round;
+            assert_eq!(hand_in_all(&mut flood, now), 0);
+            assert!((0..SHARE).all(|_| steady.take(1, now)));
+        }
+        let now = Time::default() + ROUND * 99;
+        assert!(!steady.take(1, now) && steady.waits());
+        assert!(!steady.take(1, now + ROUND));
     }
 
     #[test]
@@ -421,7 +453,7 @@ mod tests {
         let turns = Turns::default();
         let mut seats = [seat(&turns), seat(&turns)];
         for _ in 0..10_000 {
-            assert!(seats.iter_mut().all(|seat| seat.take(9)));
+            assert!(seats.iter_mut().all(|seat| seat.take(9, Time::default())));
         }
     }
 }

@@ -39,6 +39,7 @@ impl Engine {
         let network = self.surroundings.enter(name);
         self.exchange_sockets(network, now);
         self.hurry_if_idle(now);
+        self.hurry_rival(now);
     }
 
     /// The socket is of no use any more: a system may take it away from an app that sleeps. Nothing
@@ -106,6 +107,20 @@ impl Engine {
         if is_idle {
             self.search.hurry();
             self.seek(now);
+        }
+    }
+
+    /// A rival that is being dialled has said its first words in the network before, and repeats them
+    /// ever more seldom: it is dialled anew in this one.
+    fn hurry_rival(&mut self, now: Time) {
+        if let Phase::Serving {
+            rival: Rival::Dialling { stop, .. },
+            ..
+        } = &self.phase
+        {
+            let stop = stop.clone();
+            self.outputs.push_back(Output::Abandon);
+            self.dial_rival(stop, now);
         }
     }
 

@@ -64,6 +64,20 @@ fn the_rival_wins_when_its_connection_is_there_first() {
 }
 
 #[test]
+fn a_rival_is_dialled_anew_when_the_network_changes_again() {
+    let mut engine = rivalled();
+    engine.handle(at(1700), moved());
+    assert_eq!(
+        said(&mut engine),
+        ["Rebind", "Abandon", "dial r1", "Datagram"]
+    );
+    engine.handle(at(1800), Input::Connected);
+    engine.handle(at(1810), welcome(TOLD_MS));
+    let attached = r#"Attached { relay: "r1" }"#.to_owned();
+    assert!(said(&mut engine).contains(&attached));
+}
+
+#[test]
 fn the_session_wins_when_it_is_heard_of_first() {
     let mut engine = rivalled();
     engine.handle(at(1590), pong(1));

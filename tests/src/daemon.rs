@@ -11,6 +11,7 @@ use std::{
 use holdfast::CredentialFiles;
 use holdfast_relay::{Config, HandshakeLimits, Limits, Manners};
 use parking_lot::Mutex;
+use procfs::process::Process;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, ChildStderr, Command},
@@ -158,12 +159,9 @@ impl Daemon {
     /// What it holds in memory.
     pub fn resident_bytes(&self) -> u64 {
         let pid = self.child.id().expect("it runs");
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("Linux");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().next());
-        1024 * kib
-            .and_then(|kib| kib.parse::<u64>().ok())
-            .expect("a number")
+        let process = Process::new(pid.cast_signed()).expect("Linux");
+        let status = process.status().expect("it runs");
+        1024 * status.vmrss.expect("it runs")
     }
 
     /// Kills it without a chance to write anything.
